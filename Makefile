@@ -1,0 +1,35 @@
+# Every target sets up what it needs: Python 3.11+, gcc, make and git are all it asks of the machine.
+PYTHON ?= python3
+UV     := 0.13.9
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.PHONY: setup demo dev test lint bench lock clean
+setup: $(READY)           ## the virtual environment, from locked and hashed packages
+
+$(BIN)/python:
+	$(PYTHON) scripts/bootstrap.py --venv .venv --uv $(UV)
+$(READY): $(BIN)/python pyproject.toml requirements/dev.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --require-hashes -r requirements/dev.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)            ## one request, one receipt, one refusal
+	$(BIN)/pinaivu demo
+dev: $(READY)             ## a whole network on this machine, until Ctrl-C
+	$(BIN)/pinaivu dev
+test: lint                ## everything that needs no root
+	$(BIN)/pytest
+lint: $(READY)            ## format, style, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+bench: $(READY)           ## figures, as ratios measured side by side
+	$(BIN)/python -m tests.bench
+lock: $(BIN)/python       ## resolve the dependencies again
+	for extra in enclave host node dev; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet --upgrade \
+	    --no-emit-package pinaivu -o requirements/$$extra.lock || exit 1; done
+clean:                    ## forget the virtual environment and all caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

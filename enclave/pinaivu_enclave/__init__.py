@@ -1,0 +1,1 @@
+"""The coordinator that runs inside the enclave."""

@@ -1,0 +1,1 @@
+"""The pure coordinator: no I/O, no clock, no randomness."""

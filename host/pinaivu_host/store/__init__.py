@@ -1,0 +1,1 @@
+"""Accounts, keys, the journal of leaves and its projections, in SQL."""

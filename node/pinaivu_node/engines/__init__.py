@@ -1,0 +1,1 @@
+"""Inference engines, all spoken to over the OpenAI protocol."""

@@ -1,0 +1,1 @@
+"""What every part agrees on: wire structs, canonical bytes, receipts, verification. No I/O."""
