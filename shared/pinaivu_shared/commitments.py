@@ -1,0 +1,81 @@
+"""Commitments: what a receipt says about a request and its answer without showing either (DESIGN section 5).
+
+SHA-256("pinaivu/<request|response>/v1" NUL || 32-byte salt || RFC 8785 of the value). The salt is fresh per request and
+goes to the caller only, so a public log does not allow guessing prompts.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import rfc8785
+
+from pinaivu_shared.errors import VerificationError
+
+SALT_BYTES: Final = 32
+
+FORWARDED_FIELDS: Final = frozenset({
+    "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "n", "stop", "seed",
+    "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+    "parallel_tool_calls", "reasoning_effort",
+})  # fmt: skip
+"""What of a request a node gets to see; the rest (end users' identifiers, storage hints) stays at the gateway."""
+
+
+def request_commitment(body: Mapping[str, Any], salt: bytes) -> str:
+    """Commitment to a whole parsed request body, as the caller sent it."""
+    return _commit("request", body, salt)
+
+
+def forwarded_commitment(body: Mapping[str, Any], salt: bytes) -> str:
+    """Commitment to the part of a request that the node receives: `forwarded_part(body)`."""
+    return _commit("forwarded", body, salt)
+
+
+def response_commitment(choices: Iterable[Mapping[str, Any]], salt: bytes) -> str:
+    """Commitment to an answer's choices, streamed or not; only `canonical_choices` of them count."""
+    return _commit("response", canonical_choices(choices), salt)
+
+
+def forwarded_part(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The allow-listed, non-null fields of a request body, values untouched."""
+    return {name: value for name, value in body.items() if name in FORWARDED_FIELDS and value is not None}
+
+
+def canonical_choices(choices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What of each choice is committed to: index, finish_reason, and role, content and tool_calls of the message.
+
+    Absent, null and empty values of the message are left out; an answer without tool calls always has its content.
+    """
+    return [
+        {
+            "index": choice["index"],
+            "message": _canonical_message(choice["message"]),
+            "finish_reason": choice.get("finish_reason"),
+        }
+        for choice in sorted(choices, key=lambda choice: int(choice["index"]))
+    ]
+
+
+def canonical_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """RFC 8785 bytes of any JSON value; VerificationError("commitment") for what RFC 8785 cannot express."""
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, ValueError, RecursionError) as error:
+        raise VerificationError("commitment", f"no canonical form: {error}") from None
+
+
+def _canonical_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"role": "assistant"}
+    if message.get("tool_calls"):
+        kept["tool_calls"] = message["tool_calls"]
+    if message.get("content") or "tool_calls" not in kept:
+        kept["content"] = message.get("content") or ""
+    return kept
+
+
+def _commit(kind: str, value: Any, salt: bytes) -> str:  # noqa: ANN401 - any JSON value
+    if len(salt) != SALT_BYTES:
+        raise VerificationError("commitment", f"the salt has {len(salt)} bytes instead of {SALT_BYTES}")
+    domain = b"pinaivu/" + kind.encode() + b"/v1\0"
+    return "sha256:" + hashlib.sha256(domain + salt + canonical_bytes(value)).hexdigest()

@@ -1,0 +1,79 @@
+"""The enclave's configuration: allow-listed, canonical, measured into PCR16 before anything else happens.
+
+No key of it turns a check off. Prices are micro-USDC per million tokens.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from pinaivu_shared.canonical import CanonicalStruct, Name, Natural, decode
+from pinaivu_shared.errors import VerificationError
+
+MAX_CONFIGURATION_BYTES: Final = 256 * 1024
+
+Platform = Literal["nitro", "simulator", "qemu"]
+BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Quality = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Reserve = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+Origin = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9./:-]{0,200}\Z")]
+
+
+class ModelTerms(CanonicalStruct, frozen=True):
+    """One model of the market: its list prices, and how long its answers are taken to be before any were seen."""
+
+    model: Name
+    input_reserve_price: Reserve
+    output_reserve_price: Reserve
+    expected_completion_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class JobLimits(CanonicalStruct, frozen=True):
+    """How long a job may take, in milliseconds from its award, and how often it may be awarded."""
+
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=3)]
+    first_token_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)]
+    duration_ms: Annotated[int, msgspec.Meta(ge=100, le=86_400_000)]
+
+
+class MeteringLimits(CanonicalStruct, frozen=True):
+    """What a node may claim beyond the bytes that were delivered (completion) or requested (prompt), in tokens."""
+
+    completion_allowance: Annotated[int, msgspec.Meta(ge=0, le=1024)]
+    template_allowance: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+
+
+class Configuration(CanonicalStruct, frozen=True):
+    """Everything that may differ between two deployments of one image.
+
+    `witnesses` are vkeys (C2SP signed-note); `quorum` of them must cosign, 0 means that there are none.
+    """
+
+    version: Literal[1]
+    platform: Platform
+    origin: Origin
+    models: Annotated[tuple[ModelTerms, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    fee_bps: BasisPoints
+    quality_prior_bps: Quality
+    jobs: JobLimits
+    metering: MeteringLimits
+    quote_lifetime_ms: Annotated[int, msgspec.Meta(ge=1000, le=86_400_000)]
+    max_nodes: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    max_open_jobs: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    witnesses: tuple[Name, ...]
+    quorum: Natural
+
+    def model(self, name: str) -> ModelTerms | None:
+        """The terms of a model, or None where the market does not list it."""
+        return next((terms for terms in self.models if terms.model == name), None)
+
+
+def parse_configuration(raw: bytes) -> Configuration:
+    """The configuration from its canonical bytes; VerificationError("configuration") names the field that is wrong."""
+    configuration = decode(raw, Configuration, check="configuration", max_bytes=MAX_CONFIGURATION_BYTES)
+    names = [terms.model for terms in configuration.models]
+    if len(set(names)) != len(names):
+        raise VerificationError("configuration", "a model is listed twice")
+    if configuration.quorum or configuration.witnesses:
+        raise VerificationError("configuration", "witnesses are not supported by this version")
+    return configuration

@@ -1,0 +1,1 @@
+"""Messages that cross a machine edge, as msgpack: gateway to node, and host to enclave."""
