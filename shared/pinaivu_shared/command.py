@@ -1,0 +1,36 @@
+"""The one command: `pinaivu <command>`. Each package brings its own through entry points."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+
+USAGE = 2
+
+
+def main() -> int:
+    """Find the named command among those whose package is installed and run it with the remaining arguments."""
+    commands = _installed()
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in {"-h", "--help"}:
+        print("usage: pinaivu COMMAND …\n\ncommands: " + ", ".join(sorted(commands)))  # noqa: T201 - the help text
+        return 0 if len(sys.argv) > 1 else USAGE
+    if name not in commands:
+        print(f"pinaivu: no command {name!r}; there are {', '.join(sorted(commands))}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    return _load(commands[name])(arguments)
+
+
+def _installed() -> dict[str, importlib.metadata.EntryPoint]:
+    points = importlib.metadata.entry_points(group="pinaivu.commands")
+    return {point.name: point for point in points if importlib.util.find_spec(point.module.split(".")[0])}
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Callable[[list[str]], int]:
+    try:
+        command: Callable[[list[str]], int] = point.load()
+    except ModuleNotFoundError as error:
+        extra = point.module.split(".")[0].removeprefix("pinaivu_")
+        print(f"pinaivu {point.name}: {error.name} is missing; install pinaivu[{extra}]", file=sys.stderr)  # noqa: T201
+        raise SystemExit(USAGE) from None
+    return command

@@ -1,0 +1,33 @@
+"""Log lines for people and grep: `time level logger "event" key=json …` on stderr.
+
+Events are fixed strings, data are keys: `logger.info("awarded", extra={"kv": {"request_id": request_id}})`. Values pass
+through json.dumps, so that a newline sent by a peer cannot forge a line. Never a prompt, an answer, a key or a salt.
+"""
+
+import json
+import logging
+import sys
+import time
+
+
+class _LineFormatter(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{stamp}.{int(record.msecs):03d}Z"
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = "".join(f" {key}={json.dumps(value, default=str)}" for key, value in getattr(record, "kv", {}).items())
+        event = json.dumps(record.getMessage())
+        line = f"{self.formatTime(record)} {record.levelname.lower()} {record.name} {event}{pairs}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure_logging(level: str) -> None:
+    """Send every logger of this process to stderr in this format, from `level` (`debug` … `error`) on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
