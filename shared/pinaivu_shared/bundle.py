@@ -147,10 +147,8 @@ def _check_payment(receipt: Receipt) -> None:
         output_price=receipt.auction.output_price,
         completion_tokens=receipt.completion_tokens,
     )
-    if parse_usdc(receipt.payment_amount) > owed:
-        raise VerificationError(
-            "payment", f"{receipt.payment_amount} is more than {owed} micro-USDC, prices times tokens"
-        )
+    if parse_usdc(receipt.payment_amount) != owed:
+        raise VerificationError("payment", f"{receipt.payment_amount} is not prices times tokens, {owed} micro-USDC")
 
 
 def _check_node_proof(receipt: Receipt, found: NodeProof | None) -> None:

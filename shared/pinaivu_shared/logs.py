@@ -11,14 +11,11 @@ import time
 
 
 class _LineFormatter(logging.Formatter):
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{stamp}.{int(record.msecs):03d}Z"
-
     def format(self, record: logging.LogRecord) -> str:
         pairs = "".join(f" {key}={json.dumps(value, default=str)}" for key, value in getattr(record, "kv", {}).items())
         event = json.dumps(record.getMessage())
-        line = f"{self.formatTime(record)} {record.levelname.lower()} {record.name} {event}{pairs}"
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name} {event}{pairs}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
