@@ -200,6 +200,7 @@ def test_a_signed_text_that_is_no_checkpoint_is_refused() -> None:
         pytest.param(f"{TEXT}\n", id="an empty extension line"),
         pytest.param(f"{TEXT}time 5\n", id="an extension line"),
         pytest.param(f"{TEXT}x\ny\n", id="two extension lines"),
+        pytest.param(f"{TEXT}x", id="something behind the last newline"),
         pytest.param(TEXT.replace("\n", "\r\n"), id="carriage returns"),
         pytest.param(TEXT.replace("\n1\n", "\u20281\u2028"), id="line separators"),
         *(

@@ -174,6 +174,7 @@ def test_two_keys_that_share_name_and_id_are_refused() -> None:
         pytest.param(f"{NOTE}— alice AAAA_AAA\n", id="the other base64"),
         pytest.param(f"{NOTE}— alice AAAAAAAÄ\n", id="no base64"),
         pytest.param(f"{NOTE}— alice AAAAAAAA \n", id="a space behind"),
+        pytest.param(f"{NOTE}— bob AAAAAAAA\u2028— bob AAAAAAAA\n", id="a line separator for a newline"),
         pytest.param(NOTE + BY_ALICE * (SIGNATURES_MAX - 1), id="101 signatures"),
         pytest.param("a" * NOTE_BYTES_MAX + f"\n\n{BY_ALICE}", id="too long"),
         pytest.param(NOTE.replace("a text", "a \ud800"), id="a lone surrogate"),

@@ -171,7 +171,7 @@ def _cosigned_message(time_s: int, text: bytes) -> bytes:
 def _read_note(note: str | bytes, what: str) -> tuple[str, list[_Line]]:
     whole = read_text(what, note, bytes_max=NOTE_BYTES_MAX)
     end = whole.rfind("\n\n")  # the text may have empty lines of its own
-    if end < 0 or not whole.endswith("\n") or end + 2 == len(whole):
+    if end < 0 or not whole.endswith("\n"):
         raise VerificationError(what, "has no text, empty line and signature lines, each ending in a newline")
     written = whole[end + 2 : -1].split("\n")  # splitlines would also split at U+2028, U+0085 and others
     if len(written) > SIGNATURES_MAX:
