@@ -2,6 +2,7 @@
 
 merkle      leaf and node hashes, checking of proofs       RFC 9162 2.1
 tree        growing a tree, building proofs from it        RFC 9162 2.1
+grammar     characters, decimals, base64: one spelling each
 keys        names, ids and verifier keys of signers        C2SP signed-note
 note        text signed by several keys                    C2SP signed-note, tlog-cosignature
 checkpoint  a tree head, its log signature, its quorum     C2SP tlog-checkpoint, tlog-cosignature
