@@ -34,3 +34,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Callable[[list[str]], int]:
         print(f"pinaivu {point.name}: {error.name} is missing; install pinaivu[{extra}]", file=sys.stderr)  # noqa: T201
         raise SystemExit(USAGE) from None
     return command
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -6,8 +6,8 @@ the public keys; PCR16 carries the configuration. So whoever believes the docume
 
 import msgspec
 
+from pinaivu_shared.attestation.binding import require_configuration, require_public_key, require_user_data
 from pinaivu_shared.attestation.document import AttestationDocument
-from pinaivu_shared.attestation.policy import configuration_pcr
 from pinaivu_shared.attestation.verify import verify_archived, verify_live
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import Configuration, parse_configuration
@@ -16,8 +16,6 @@ from pinaivu_shared.ids import digest_of
 from pinaivu_shared.log.keys import Algorithm, VerifierKey
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.trust import TrustFile
-
-CONFIGURATION_PCR = 16
 
 
 class VerifiedEpoch(msgspec.Struct, frozen=True):
@@ -44,15 +42,12 @@ def verify_epoch_archived(document: bytes, manifest: bytes, configuration: bytes
 
 def _bind(document: AttestationDocument, manifest: bytes, configuration: bytes, trust: TrustFile) -> VerifiedEpoch:
     keys = decode(manifest, KeyManifest, check="manifest")
-    if document.user_data != keys.user_data():
-        raise VerificationError("manifest", "is not the one whose SHA-256 the attestation document carries")
-    if document.public_key != bytes.fromhex(keys.receipt_key):
-        raise VerificationError("manifest", "names another receipt key than the attestation document")
+    require_user_data(document, keys.user_data())
+    require_public_key(document, bytes.fromhex(keys.receipt_key))
     parsed = parse_configuration(configuration)
     if keys.configuration != digest_of(configuration):
         raise VerificationError("configuration", "is not the one that the manifest names")
-    if document.pcrs.get(CONFIGURATION_PCR) != configuration_pcr(configuration):
-        raise VerificationError("PCR16", "the enclave measured another configuration, or none")
+    require_configuration(document, configuration)
     if parsed.platform != trust.platform:
         raise VerificationError("platform", f"the configuration names {parsed.platform}, trusted is {trust.platform}")
     _check_log(keys, parsed, trust)

@@ -20,7 +20,7 @@ class FrameReader:
         self._peer, self._max_bytes = peer, max_bytes
         self._buffer = bytearray()
 
-    def feed(self, received: bytes) -> list[bytes]:
+    def feed(self, received: bytes | bytearray) -> list[bytes]:
         """Frames completed by these bytes; PeerError when a frame announces more than the bound."""
         self._buffer += received
         frames, start = [], 0

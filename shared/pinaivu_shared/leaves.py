@@ -4,7 +4,7 @@ A receipt's leaf is the exact bytes delivered to the customer. The other leaves 
 the receipt key of its epoch, so that a tail no checkpoint covers yet can still be told from a forgery.
 """
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -47,7 +47,6 @@ class RegistrationLeaf(CanonicalStruct, frozen=True, tag="registration"):
 
 SignedLeaf = ConfigurationLeaf | EpochLeaf | RegistrationLeaf
 Leaf = Receipt | SignedLeaf
-_Kind = TypeVar("_Kind", ConfigurationLeaf, EpochLeaf, RegistrationLeaf)
 
 
 def parse_leaf(raw: bytes) -> Leaf:
@@ -58,7 +57,7 @@ def parse_leaf(raw: bytes) -> Leaf:
     return leaf
 
 
-def sign_leaf(unsigned: _Kind, key: ec.EllipticCurvePrivateKey) -> bytes:
+def sign_leaf(unsigned: SignedLeaf, key: ec.EllipticCurvePrivateKey) -> bytes:
     """The leaf's bytes, signed. `unsigned` has an empty signature."""
     signature = signature_text(sign_p256(_signed_bytes(unsigned), key))
     return encode(msgspec.structs.replace(unsigned, coordinator_signature=signature))

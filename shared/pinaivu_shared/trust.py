@@ -9,10 +9,10 @@ import msgspec
 from cryptography import x509
 
 from pinaivu_shared.attestation.policy import MeasurementPolicy
-from pinaivu_shared.attestation.roots import AWS_NITRO_ROOT
+from pinaivu_shared.attestation.roots import aws_nitro_root, load_root
 from pinaivu_shared.canonical import convert, parse_json
 from pinaivu_shared.configuration import Origin, Platform
-from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.log.checkpoint import check_quorum
 from pinaivu_shared.log.keys import VerifierKey, parse_vkey
 
@@ -57,7 +57,7 @@ def parse_trust(raw: bytes) -> TrustFile:
     try:
         text = convert(parse_json(raw), _TrustText, check="trust file")
         return _resolve(text)
-    except (ValueError, RecursionError, VerificationError) as error:
+    except (ValueError, RecursionError, VerificationError, CallerError) as error:
         raise UnreadableError(f"trust file: {error}") from error
 
 
@@ -79,7 +79,7 @@ def _resolve(text: _TrustText) -> TrustFile:
 def _root(text: _TrustText) -> x509.Certificate:
     if text.root is None and text.platform != "nitro":
         raise VerificationError("root", f"platform {text.platform} needs its root certificate in PEM")
-    root = AWS_NITRO_ROOT if text.root is None else x509.load_pem_x509_certificate(text.root.encode())
-    if (root == AWS_NITRO_ROOT) != (text.platform == "nitro"):
+    root = aws_nitro_root() if text.root is None else load_root(text.root)
+    if (root == aws_nitro_root()) != (text.platform == "nitro"):
         raise VerificationError("root", "the AWS root belongs to platform nitro, and no other root does")
     return root

@@ -1,0 +1,144 @@
+"""Boot: from an unconfigured enclave to a serving coordinator. The host drives it, and can do nothing else until then.
+
+Configure measures the configuration into PCR16 and locks it. Resume hands over the stored leaves. FinishResume makes
+the epoch's keys, has them attested, and writes the epoch into the log.
+"""
+
+import base64
+import hashlib
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from pinaivu_enclave.core.commands import Effect, IllegalCommandError
+from pinaivu_enclave.core.coordinator import Coordinator
+from pinaivu_enclave.core.journal import Journal
+from pinaivu_enclave.core.keys import EpochKeys, derive_signing_key
+from pinaivu_enclave.core.resume import Resumption
+from pinaivu_enclave.nsm import MAX_PCRS, NsmDevice
+from pinaivu_enclave.vault import Vault
+from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS, MeasurementPolicy
+from pinaivu_shared.canonical import encode
+from pinaivu_shared.configuration import Configuration, Platform, parse_configuration
+from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.ids import digest_of
+from pinaivu_shared.leaves import ConfigurationLeaf, EpochLeaf, sign_leaf
+from pinaivu_shared.manifest import KeyManifest
+from pinaivu_shared.wire import link
+
+
+class EnclavePlatform:
+    """What the enclave stands on: its security module, that module's trust root, its vault, and the platform's name."""
+
+    def __init__(self, *, name: Platform, nsm: NsmDevice, root: x509.Certificate, vault: Vault) -> None:
+        self.name, self.nsm, self.root, self.vault = name, nsm, root, vault
+
+    def own_measurements(self) -> MeasurementPolicy:
+        """A policy that allows exactly this image."""
+        return MeasurementPolicy({index: frozenset({self.nsm.describe_pcr(index)[1]}) for index in IMAGE_PCRS})
+
+
+class ServingEpoch:
+    """A booted enclave: the coordinator, and what `Attest` needs to answer."""
+
+    def __init__(self, coordinator: Coordinator, keys: EpochKeys, manifest: bytes, configuration: bytes) -> None:
+        self.coordinator = coordinator
+        self.manifest, self.configuration = manifest, configuration
+        self._receipt_spki = keys.receipt_spki()
+        self._user_data = hashlib.sha256(manifest).digest()
+
+    def attest(self, nsm: NsmDevice, nonce: bytes) -> link.Attestation:
+        """A fresh document of this epoch over the asker's nonce. Blocks on the module."""
+        document = nsm.attest(public_key=self._receipt_spki, user_data=self._user_data, nonce=nonce)
+        return link.Attestation(document, self.manifest, self.configuration)
+
+
+class Boot:
+    """An enclave that does not serve yet."""
+
+    def __init__(self, platform: EnclavePlatform) -> None:
+        self._platform = platform
+        self._raw = b""
+        self._keys: EpochKeys | None = None
+        self._resumption: Resumption | None = None
+
+    @property
+    def phase(self) -> Literal["unconfigured", "resuming"]:
+        """`unconfigured` or `resuming`, as `wire.link.Introduction` says it."""
+        return "resuming" if self._raw else "unconfigured"
+
+    def configure(self, raw: bytes) -> None:
+        """Measure the configuration, once, and get ready to resume. A second, equal one starts the resumption over."""
+        configuration = parse_configuration(raw)
+        if configuration.platform != self._platform.name:
+            raise VerificationError("platform", f"this enclave runs on {self._platform.name}")
+        if self._raw not in {b"", raw}:
+            raise IllegalCommandError("another configuration is measured already: start a new enclave")
+        if not self._raw:
+            self._measure(raw)
+        keys = self._keys or self._make_keys()
+        self._raw, self._keys = raw, keys
+        self._resumption = Resumption(
+            root=self._platform.root,
+            policy=self._platform.own_measurements(),
+            log_key=keys.log_key(configuration.origin),
+        )
+
+    def resume(self, leaves: tuple[bytes, ...]) -> None:
+        """Take the next stored leaves."""
+        if self._resumption is None:
+            raise IllegalCommandError("Resume before Configure")
+        for leaf in leaves:
+            self._resumption.take(leaf)
+
+    def finish(self, checkpoint: str) -> tuple[ServingEpoch, list[Effect]]:
+        """Enter the next epoch: its coordinator, and the leaves that say so."""
+        if self._resumption is None or self._keys is None:
+            raise IllegalCommandError("FinishResume before Configure")
+        tree, state, keys = self._resumption.finish(checkpoint), self._resumption.state, self._keys
+        configuration = parse_configuration(self._raw)
+        manifest = keys.manifest(origin=configuration.origin, epoch=state.epoch + 1, configuration=digest_of(self._raw))
+        document = self._platform.nsm.attest(public_key=keys.receipt_spki(), user_data=manifest.user_data(), nonce=None)
+        journal = Journal(configuration.origin, keys.checkpoint, tree)
+        changed = state.configuration != configuration
+        leaves = _epoch_leaves(document, manifest, configuration if changed else None)
+        effects: list[Effect] = []
+        for leaf in leaves:
+            state.fold(leaf)
+            effects.append(journal.append(sign_leaf(leaf, keys.receipt)))
+        coordinator = Coordinator(
+            configuration=configuration,
+            keys=keys,
+            attestation=digest_of(document),
+            state=state,
+            journal=journal,
+        )
+        return ServingEpoch(coordinator, keys, encode(manifest), self._raw), effects
+
+    def _measure(self, raw: bytes) -> None:
+        nsm = self._platform.nsm
+        nsm.extend_pcr(CONFIGURATION_PCR, hashlib.sha384(raw).digest())
+        nsm.lock_pcrs(MAX_PCRS)
+
+    def _make_keys(self) -> EpochKeys:
+        secret = self._platform.vault.secret()
+        return EpochKeys(
+            receipt=ec.generate_private_key(ec.SECP256R1()),
+            sealing=X25519PrivateKey.generate(),
+            checkpoint=derive_signing_key(secret, "checkpoint"),
+            settlement=derive_signing_key(secret, "settlement"),
+        )
+
+
+def _epoch_leaves(
+    document: bytes, manifest: KeyManifest, changed: Configuration | None
+) -> list[EpochLeaf | ConfigurationLeaf]:
+    attestation = base64.b64encode(document).decode()
+    leaves: list[EpochLeaf | ConfigurationLeaf] = [
+        EpochLeaf(attestation=attestation, manifest=manifest, coordinator_signature="")
+    ]
+    if changed is not None:
+        leaves.append(ConfigurationLeaf(configuration=changed, coordinator_signature=""))
+    return leaves

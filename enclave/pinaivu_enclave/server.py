@@ -1,0 +1,209 @@
+"""The enclave's shell: accepts the host's connections, cuts frames, lends the core a clock and entropy.
+
+One host at a time drives the enclave: whoever introduced itself last. Answers and pushes leave in the order in which
+the core made them; a host that does not read stops its own commands from being read.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from pinaivu_enclave.boot import Boot, EnclavePlatform, ServingEpoch
+from pinaivu_enclave.core.commands import Command, Effect, IllegalCommandError, IssueChallenge, Tick
+from pinaivu_enclave.core.nodes import CHALLENGE_ENTROPY_BYTES
+from pinaivu_shared.errors import PeerError, PinaivuError
+from pinaivu_shared.framing import FrameReader, frame
+from pinaivu_shared.wire import link
+
+MAX_CONNECTIONS: Final = 8
+OUTBOX_MESSAGES: Final = 1024
+READ_BYTES: Final = 65_536
+TICK_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+_decoder = msgspec.msgpack.Decoder(link.Call)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Clock(Protocol):
+    """Where the enclave's time comes from."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        ...
+
+
+class SystemClock:
+    """The kernel's clock, which on this platform nobody else sets."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+
+class Outbox:
+    """The messages on their way to one connection, in order and bounded."""
+
+    def __init__(self) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[link.Answer](OUTBOX_MESSAGES)
+
+    async def put(self, answer: link.Answer) -> None:
+        """Queue one message; waits while the host does not read. A closed connection loses it, as any would."""
+        try:
+            await self._sender.send(answer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    def close(self) -> None:
+        """End the connection once what is queued was sent."""
+        self._sender.close()
+
+    async def drain_into(self, stream: trio.abc.Stream) -> None:
+        """Send until closed, several frames at a time where several wait."""
+        async with self._receiver:
+            async for first in self._receiver:
+                batch = bytearray(_framed(first))
+                while len(batch) < READ_BYTES:
+                    try:
+                        batch += _framed(self._receiver.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                await stream.send_all(bytes(batch))
+
+
+class EnclaveServer:
+    """One enclave from boot to end."""
+
+    def __init__(self, platform: EnclavePlatform, clock: Clock) -> None:
+        self._platform, self._clock = platform, clock
+        self._boot = Boot(platform)
+        self._epoch: ServingEpoch | None = None
+        self._active: Outbox | None = None
+        self._connections = 0
+        self._module = trio.CapacityLimiter(1)
+
+    async def serve(self, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            await trio.serve_listeners(self._connection, listeners, handler_nursery=nursery)
+
+    async def _connection(self, stream: trio.abc.Stream) -> None:
+        if self._connections >= MAX_CONNECTIONS:
+            logger.warning("connection refused", extra={"kv": {"open": self._connections}})
+            await stream.aclose()
+            return
+        self._connections += 1
+        outbox = Outbox()
+        try:
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(outbox.drain_into, stream)
+                await self._read(stream, outbox)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            logger.info("host gone")
+        except* PeerError as errors:
+            logger.warning("host broke the protocol", extra={"kv": {"detail": str(errors.exceptions[0])}})
+        finally:
+            self._connections -= 1
+            if self._active is outbox:
+                self._active = None
+
+    async def _read(self, stream: trio.abc.Stream, outbox: Outbox) -> None:
+        async for call in _calls(stream):
+            try:
+                effects = await self._carry_out(call.command, outbox)
+            except PinaivuError as error:
+                effects = [link.Refused(error.code, str(error))]
+            for effect in effects:
+                await self._dispatch(effect, outbox, call.id)
+
+    async def _dispatch(self, effect: Effect, outbox: Outbox, call_id: int) -> None:
+        if isinstance(effect, link.LeafAppended | link.CheckpointSigned):
+            if self._active is not None:
+                await self._active.put(link.Answer(0, effect))
+        else:
+            await outbox.put(link.Answer(call_id, effect))
+
+    async def _carry_out(self, command: link.HostCommand, outbox: Outbox) -> list[Effect]:
+        if isinstance(command, link.Introduce):
+            return self._introduce(command, outbox)
+        if outbox is not self._active:
+            raise IllegalCommandError("Introduce comes first, and a newer host may have taken over")
+        if self._epoch is None:
+            return await self._carry_out_boot(command)
+        if isinstance(command, link.Attest):
+            answer = await trio.to_thread.run_sync(
+                self._epoch.attest, self._platform.nsm, command.nonce, limiter=self._module
+            )
+            return [answer]
+        if isinstance(command, link.Configure):
+            return self._configure_again(command)
+        if isinstance(command, link.Resume | link.FinishResume):
+            raise IllegalCommandError(f"{type(command).__name__} while serving")
+        return self._epoch.coordinator.apply(_completed(command), self._clock.now_ms())
+
+    def _introduce(self, command: link.Introduce, outbox: Outbox) -> list[Effect]:
+        if command.protocol != link.LINK_PROTOCOL:
+            raise IllegalCommandError(f"this enclave speaks protocol {link.LINK_PROTOCOL}")
+        if self._active is not None and self._active is not outbox:
+            self._active.close()
+        self._active = outbox
+        if self._epoch is None:
+            return [link.Introduction(self._boot.phase, 0, 0)]
+        return self._epoch.coordinator.apply(command, self._clock.now_ms())
+
+    async def _carry_out_boot(self, command: link.HostCommand) -> list[Effect]:
+        match command:
+            case link.Configure():
+                await trio.to_thread.run_sync(self._boot.configure, command.configuration, limiter=self._module)
+            case link.Resume():
+                self._boot.resume(command.leaves)
+            case link.FinishResume():
+                self._epoch, effects = self._boot.finish(command.checkpoint)
+                logger.info("serving")
+                return [*effects, link.Done()]
+            case _:
+                raise IllegalCommandError(f"{type(command).__name__} while {self._boot.phase}")
+        return [link.Done()]
+
+    def _configure_again(self, command: link.Configure) -> list[Effect]:
+        assert self._epoch is not None
+        if command.configuration != self._epoch.configuration:
+            raise IllegalCommandError("another configuration is measured already: start a new enclave")
+        return [link.Done()]
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            if self._epoch is not None:
+                for effect in self._epoch.coordinator.apply(Tick(), self._clock.now_ms()):
+                    if self._active is not None:
+                        await self._active.put(link.Answer(0, effect))
+
+
+def _completed(command: link.HostCommand) -> Command:
+    """The command as the core takes it: with entropy where it needs some."""
+    if isinstance(command, link.RequestChallenge):
+        return IssueChallenge(command.public_key, secrets.token_bytes(CHALLENGE_ENTROPY_BYTES))
+    assert not isinstance(command, link.Configure | link.Resume | link.FinishResume | link.Attest)
+    return command
+
+
+async def _calls(stream: trio.abc.Stream) -> AsyncIterator[link.Call]:
+    frames = FrameReader("host", max_bytes=link.MAX_FRAME_BYTES)
+    while received := await stream.receive_some(READ_BYTES):
+        for payload in frames.feed(received):
+            try:
+                yield _decoder.decode(payload)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise PeerError("host", f"not a call: {error}") from error
+
+
+def _framed(answer: link.Answer) -> bytes:
+    return frame(_encoder.encode(answer), max_bytes=link.MAX_FRAME_BYTES)

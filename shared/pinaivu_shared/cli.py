@@ -1,0 +1,228 @@
+"""Commands that need nothing but evidence: `pinaivu verify` and `pinaivu attestation`. Neither touches the network.
+
+Exit status: 0 valid, 1 not valid (the failing check is named), 2 cannot be read.
+"""
+
+import argparse
+import base64
+import binascii
+import datetime as dt
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.flags import add_flag, add_switch
+
+VALID, NOT_VALID, UNREADABLE = 0, 1, 2
+
+
+def verify(arguments: list[str]) -> int:
+    """Run `pinaivu verify BUNDLE --trust FILE`."""
+    parser = argparse.ArgumentParser(prog="pinaivu verify", description="Verify a receipt's bundle, offline.")
+    parser.add_argument("bundle", metavar="BUNDLE", help="file with the bundle, - for standard input")
+    add_flag(parser, "trust", default=None, text="trust file")
+    add_flag(parser, "request", default="", text="request body as sent (JSON), to open its commitment")
+    add_flag(parser, "response", default="", text="answer (JSON, or the text of its stream), to open its commitment")
+    add_switch(parser, "json", text="print one object")
+    chosen = parser.parse_args(arguments)
+    return _judge(chosen.json, lambda: _verify_bundle(chosen))
+
+
+def attestation(arguments: list[str]) -> int:
+    """Run `pinaivu attestation show DOC` or `pinaivu attestation verify DOC --trust FILE`."""
+    parser = argparse.ArgumentParser(prog="pinaivu attestation", description="One attestation document.")
+    commands = parser.add_subparsers(required=True, dest="command")
+    show = commands.add_parser("show", help="print what a document says, nothing of it verified")
+    judge = commands.add_parser("verify", help="judge a document now, or an archived one with --at")
+    for command in (show, judge):
+        command.add_argument("document", metavar="DOC", help="binary, base64 or hex; - for standard input")
+        add_switch(command, "json", text="print one object")
+    add_flag(judge, "trust", default=None, text="trust file")
+    add_flag(judge, "at", default="", text="judge as archived, valid at this time (RFC 3339 or Unix seconds)")
+    add_flag(judge, "nonce", default="", text="hex nonce that the document must answer")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "show":
+        return _judge(chosen.json, lambda: _show_document(chosen))
+    return _judge(chosen.json, lambda: _verify_document(chosen))
+
+
+def _judge(as_json: bool, command: Callable[[], dict[str, Any]]) -> int:  # noqa: FBT001 - what --json says
+    try:
+        found = command()
+    except VerificationError as error:
+        _print({"valid": False, "check": error.check, "detail": error.detail}, as_json=as_json)
+        return NOT_VALID
+    except UnreadableError as error:
+        _print({"valid": False, "check": "unreadable", "detail": str(error)}, as_json=as_json)
+        return UNREADABLE
+    _print(found, as_json=as_json)
+    return VALID
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+    elif found.get("valid") is False:
+        print(f"not valid: {found['check']}: {found['detail']}", file=sys.stderr)
+    else:
+        for name, value in found.items():
+            print(f"{name:<20} {value}")
+
+
+def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
+    from pinaivu_shared.bundle import MAX_BUNDLE_BYTES, parse_bundle, verify_bundle
+    from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
+
+    trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
+    bundle = parse_bundle(_read(chosen.bundle, MAX_BUNDLE_BYTES))
+    request = _read_request(chosen.request) if chosen.request else None
+    choices = _read_choices(chosen.response) if chosen.response else None
+    verified = verify_bundle(bundle, trust, request=request, choices=choices)
+    receipt = verified.receipt
+    return {
+        "valid": True,
+        "finality": "final" if trust.quorum else "issued",
+        "platform": trust.platform,
+        "request_id": receipt.request_id,
+        "node_id": receipt.node_id,
+        "model": receipt.model,
+        "outcome": receipt.outcome,
+        "reason": receipt.reason,
+        "payment_amount": receipt.payment_amount,
+        "timestamp": receipt.timestamp,
+        "log_index": verified.inclusion.index,
+        "log_size": verified.inclusion.size,
+        "epoch": verified.epoch.manifest.epoch,
+        "opened_commitments": list(verified.opened),
+        "not_proven": "that the node ran the weights it named",
+    }
+
+
+def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
+    from pinaivu_shared.attestation import verify as judge
+    from pinaivu_shared.attestation.binding import require_nonce
+    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
+    from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
+
+    trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
+    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    nonce = _hex(chosen.nonce) if chosen.nonce else None
+    if chosen.at:
+        at_ms = _time_ms(chosen.at)
+        document = judge.verify_archived_at(raw, root=trust.root, policy=trust.policy, at_ms=at_ms)
+        if nonce is not None:
+            require_nonce(document, nonce)
+    elif nonce is not None:
+        now_ms = time.time_ns() // 1_000_000
+        document = judge.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=now_ms)
+    else:
+        now_ms = time.time_ns() // 1_000_000
+        document = judge.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=now_ms)
+    return {"valid": True, "platform": trust.platform, **_fields(document)}
+
+
+def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
+    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, parse_unverified
+
+    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    try:
+        unverified = parse_unverified(raw)
+    except VerificationError as error:
+        raise UnreadableError(str(error)) from error
+    return {"verified": False, **_fields(unverified)}
+
+
+def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not, the fields have the same names
+    def shown(value: bytes | None) -> str | None:
+        return None if value is None else value.hex()
+
+    made = dt.datetime.fromtimestamp(document.timestamp_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
+    return {
+        "module_id": document.module_id,
+        "timestamp": made,
+        "public_key": shown(document.public_key),
+        "user_data": shown(document.user_data),
+        "nonce": shown(document.nonce),
+        "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
+    }
+
+
+def _read(name: str, max_bytes: int) -> bytes:
+    try:
+        if name == "-":
+            content = sys.stdin.buffer.read(max_bytes + 1)
+        else:
+            with Path(name).open("rb") as file:
+                content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableError(f"{name}: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise UnreadableError(f"{name}: more than {max_bytes} bytes")
+    return content
+
+
+def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
+    from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
+    from pinaivu_shared.canonical import parse_json
+
+    try:
+        return parse_json(_read(name, 2 * MAX_BUNDLE_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{name}: not JSON: {error}") from error
+
+
+def _read_choices(name: str) -> list[dict[str, Any]]:
+    from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
+    from pinaivu_shared.sse import assemble_choices, data_events
+
+    content = _read(name, 8 * MAX_BUNDLE_BYTES)
+    try:
+        text = content.decode()
+        if text.lstrip().startswith(("data:", ":")):
+            return assemble_choices(data_events(text))
+        answer = msgspec.json.decode(text)
+        choices: list[dict[str, Any]] = answer["choices"] if isinstance(answer, dict) else answer
+        return [{"index": one["index"], "message": dict(one["message"]), **one} for one in choices]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error!r}") from error
+
+
+def _document_bytes(content: bytes) -> bytes:
+    """The document, whether the file holds it as binary, base64 or hex."""
+    try:
+        text = b"".join(content.split()).decode("ascii")
+    except UnicodeDecodeError:
+        return content
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        pass
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return content
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise UnreadableError(f"nonce: {error}") from error
+
+
+def _time_ms(text: str) -> int:
+    try:
+        if text.isascii() and text.isdigit():
+            return int(text) * 1000
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnreadableError(f"time: {error}") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,93 @@
+"""Commands of the simulator: `pinaivu dev`, `pinaivu demo`, `pinaivu simulator enclave`."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from pinaivu_shared.errors import PinaivuError
+from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.logs import configure_logging
+
+
+def dev(arguments: list[str]) -> int:
+    """Run `pinaivu dev`; 0 after SIGTERM, 2 when it cannot start."""
+    from pinaivu_simulator.dev import default_folder, free_port, run_dev
+    from pinaivu_simulator.network import NetworkPlan
+
+    parser = argparse.ArgumentParser(prog="pinaivu dev", description="A whole network on one machine.")
+    add_flag(parser, "port", default="8080", text="HTTP port on 127.0.0.1; 0 for any free one")
+    add_flag(parser, "data-dir", default=str(default_folder()), text="folder that holds everything lasting")
+    add_flag(parser, "nodes", default="3", text="how many GPU nodes")
+    add_flag(parser, "engine", default="embedded", text="embedded, echo[:settings] or the URL of an engine")
+    add_flag(parser, "slots", default="", text="jobs each node takes at once; empty for the engine's default")
+    add_flag(parser, "log-level", default="warning", text="debug, info, warning or error")
+    add_switch(parser, "json", text="print one line of JSON on stdout when ready")
+    chosen = parser.parse_args(arguments)
+    configure_logging(chosen.log_level)
+    plan = NetworkPlan(
+        port=_number(parser, chosen.port) or free_port(),
+        folder=Path(chosen.data_dir),
+        nodes=_number(parser, chosen.nodes),
+        engine=chosen.engine,
+        slots=_number(parser, chosen.slots) if chosen.slots else None,
+        log_level=chosen.log_level,
+    )
+    return _run(lambda: trio.run(lambda: run_dev(plan, as_json=chosen.json)))
+
+
+def demo(arguments: list[str]) -> int:
+    """Run `pinaivu demo`; 0 when everything shown was as it should be, 1 when not."""
+    from pinaivu_simulator.demo import demo_plan, run_demo
+    from pinaivu_simulator.dev import free_port
+
+    parser = argparse.ArgumentParser(prog="pinaivu demo", description="One request, one receipt, one refusal.")
+    add_flag(parser, "log-level", default="error", text="debug, info, warning or error")
+    chosen = parser.parse_args(arguments)
+    configure_logging(chosen.log_level)
+    with tempfile.TemporaryDirectory(prefix="pinaivu-demo-") as folder:
+        plan = demo_plan(Path(folder), free_port(), log_level=chosen.log_level)
+        return _run(lambda: 0 if trio.run(run_demo, plan) else 1)
+
+
+def simulator(arguments: list[str]) -> int:
+    """Run one simulated part: `pinaivu simulator enclave`."""
+    parser = argparse.ArgumentParser(prog="pinaivu simulator", description="Parts of a simulated network.")
+    commands = parser.add_subparsers(required=True)
+    enclave = commands.add_parser("enclave", help="the enclave program on a simulated platform")
+    add_flag(enclave, "listen", default=None, text="path of the Unix socket that stands for vsock")
+    add_flag(enclave, "data-dir", default=None, text="folder of the simulated platform")
+    add_flag(enclave, "log-level", default="info", text="debug, info, warning or error")
+    chosen = parser.parse_args(arguments)
+    configure_logging(chosen.log_level)
+    from pinaivu_simulator.enclave import serve_enclave
+
+    return _run(lambda: trio.run(serve_enclave, Path(chosen.listen), Path(chosen.data_dir)))
+
+
+def _run(command: Callable[[], int | None]) -> int:
+    status = 2
+    try:
+        status = command() or 0
+    except* PinaivuError as errors:
+        _say(errors)
+    except* KeyboardInterrupt:
+        status = 130
+    return status
+
+
+def _say(errors: BaseExceptionGroup[PinaivuError]) -> None:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            _say(error)
+        else:
+            print(f"pinaivu: {error}", file=sys.stderr)
+
+
+def _number(parser: argparse.ArgumentParser, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        parser.error(f"{text!r} is not a number")
+    return int(text)

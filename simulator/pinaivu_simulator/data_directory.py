@@ -1,0 +1,89 @@
+"""The folder of a simulated network: what it makes at its first start and finds again at every later one."""
+
+import datetime as dt
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from pinaivu_enclave.core.keys import derive_signing_key
+from pinaivu_shared.log.keys import Algorithm, VerifierKey, format_vkey
+from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
+from pinaivu_simulator.pki import SimulatedPki
+from pinaivu_simulator.vault import FileVault
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    staged = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    staged.replace(path)
+
+
+def keep(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The file's content, made now if it is not there yet."""
+    if not path.exists():
+        write_private(path, make())
+    return path.read_bytes()
+
+
+class DataDirectory:
+    """Paths and lasting secrets of one simulated network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.configuration = folder / "configuration.json"
+        self.trust = folder / "trust.json"
+        self.admin_key_file = folder / "admin.key"
+        self.api_key_file = folder / "api.key"
+        self.pids = folder / "pids.json"
+
+    def pki(self) -> SimulatedPki:
+        """The simulated platform's root."""
+        made = keep(
+            self.folder / "platform-root.pem",
+            lambda: SimulatedPki.create(now=dt.datetime.now(dt.UTC), entropy=secrets.token_bytes).to_bytes(),
+        )
+        return SimulatedPki.from_bytes(made)
+
+    def vault(self) -> FileVault:
+        """The simulated vault."""
+        return FileVault(self.folder)
+
+    def origin(self) -> str:
+        """The name of this network's log, unlike any other's."""
+        return keep(self.folder / "origin", lambda: b"pinaivu.local/" + secrets.token_hex(8).encode()).decode()
+
+    def admin_key(self) -> str:
+        """The key of the operator's API."""
+        return keep(self.admin_key_file, lambda: secrets.token_urlsafe(36).encode()).decode().strip()
+
+    def host(self) -> Path:
+        """Where the host keeps its database."""
+        return self._subfolder("host")
+
+    def node(self, number: int) -> Path:
+        """Where node `number` keeps its key, counted from 1."""
+        return self._subfolder(f"node-{number}")
+
+    def write_trust(self) -> None:
+        """The trust file of this network (DESIGN section 10)."""
+        checkpoint = derive_signing_key(self.vault().secret(), "checkpoint").public_key().public_bytes_raw()
+        trust = {
+            "platform": "simulator",
+            "root": self.pki().trust_root_pem,
+            "pcrs": {str(index): value.hex() for index, value in SIMULATED_MEASUREMENTS.items()},
+            "origin": self.origin(),
+            "log_keys": [format_vkey(VerifierKey(self.origin(), Algorithm.ED25519, checkpoint))],
+            "witnesses": [],
+            "quorum": 0,
+        }
+        write_private(self.trust, json.dumps(trust, indent=2).encode())
+
+    def _subfolder(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir(exist_ok=True, mode=0o700)
+        return path

@@ -1,0 +1,29 @@
+"""The enclave program on a simulated platform: the production server over a Unix socket that stands for vsock."""
+
+import secrets
+from pathlib import Path
+
+import trio
+
+from pinaivu_enclave.boot import EnclavePlatform
+from pinaivu_enclave.server import EnclaveServer, SystemClock
+from pinaivu_simulator.data_directory import DataDirectory
+from pinaivu_simulator.nsm import SimulatedNsm
+
+
+async def serve_enclave(socket_path: Path, folder: Path) -> None:
+    """Serve until cancelled. Started again on the same folder, it is the next epoch of the same log."""
+    data = DataDirectory(folder)
+    clock = SystemClock()
+    nsm = SimulatedNsm(data.pki(), now_ms=clock.now_ms, entropy=secrets.token_bytes)
+    platform = EnclavePlatform(name="simulator", nsm=nsm, root=nsm.trust_root, vault=data.vault())
+    await EnclaveServer(platform, clock).serve([await listen(socket_path)])
+
+
+async def listen(socket_path: Path) -> trio.SocketListener:
+    """A listener where the host's `unix:PATH` connects; one that a killed process left behind is taken over."""
+    await trio.Path(socket_path).unlink(missing_ok=True)
+    listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    await listening.bind(str(socket_path))
+    listening.listen(128)
+    return trio.SocketListener(listening)

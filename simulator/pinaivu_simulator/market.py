@@ -1,0 +1,48 @@
+"""The configuration of a simulated market: which models it lists, at which reserve prices, under which limits."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pinaivu_shared.canonical import encode
+from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms
+
+INPUT_RESERVE_PRICE: Final = 40_000
+OUTPUT_RESERVE_PRICE: Final = 120_000
+BASE_INPUT_PRICE: Final = 20_000
+BASE_OUTPUT_PRICE: Final = 60_000
+
+
+def market_configuration(origin: str, models: Sequence[str], *, first_token_ms: int = 30_000) -> bytes:
+    """Canonical configuration bytes; every model at the same list price, in micro-USDC per million tokens."""
+    terms = [
+        ModelTerms(
+            model=model,
+            input_reserve_price=INPUT_RESERVE_PRICE,
+            output_reserve_price=OUTPUT_RESERVE_PRICE,
+            expected_completion_tokens=256,
+        )
+        for model in sorted(set(models))
+    ]
+    return encode(
+        Configuration(
+            version=1,
+            platform="simulator",
+            origin=origin,
+            models=tuple(terms),
+            fee_bps=500,
+            quality_prior_bps=7500,
+            jobs=JobLimits(attempts=3, first_token_ms=first_token_ms, duration_ms=600_000),
+            metering=MeteringLimits(completion_allowance=8, template_allowance=512),
+            quote_lifetime_ms=120_000,
+            max_nodes=10_000,
+            max_open_jobs=100_000,
+            witnesses=(),
+            quorum=0,
+        )
+    )
+
+
+def node_prices(number: int) -> tuple[int, int]:
+    """What node `number` (from 1) asks for: each a little more than the one before, none above the reserve."""
+    markup = min(10 + number, 20)
+    return BASE_INPUT_PRICE * markup // 10, BASE_OUTPUT_PRICE * markup // 10

@@ -1,0 +1,164 @@
+"""A whole network on one machine: enclave simulator, host and nodes as processes, wired as in production."""
+
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import trio
+
+from pinaivu_shared.errors import CallerError
+from pinaivu_simulator.data_directory import DataDirectory, write_private
+from pinaivu_simulator.market import market_configuration, node_prices
+from pinaivu_simulator.supervisor import Part, run_once
+
+READY_SECONDS: Final = 120.0
+OPENING_CREDIT: Final = "1000"
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start. `engine` is `embedded`, `echo[:settings]` or the URL of an OpenAI-protocol server."""
+
+    port: int
+    folder: Path
+    nodes: int
+    engine: str
+    slots: int | None = None
+    log_level: str = "warning"
+
+
+class Network:
+    """A running network. `describe` is the line that `pinaivu dev --json` prints."""
+
+    def __init__(self, plan: NetworkPlan, data: DataDirectory, models: list[str], sockets: Path) -> None:
+        self.plan, self.data, self.models = plan, data, models
+        self.base_url = f"http://127.0.0.1:{plan.port}/v1"
+        self.enclave = Part("enclave", self._enclave_arguments(sockets), stop_seconds=5)
+        self.host = Part("host", self._host_arguments(sockets), stop_seconds=40)
+        self.nodes = [
+            Part(f"node-{number}", self._node_arguments(number), stop_seconds=40) for number in range(1, plan.nodes + 1)
+        ]
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every part, in the order in which they start."""
+        return [self.enclave, self.host, *self.nodes]
+
+    def describe(self) -> dict[str, object]:
+        """Where it is, its keys, its trust file, its models and its processes."""
+        return {
+            "base_url": self.base_url,
+            "api_key": self.data.api_key_file.read_text().strip(),
+            "admin_key": self.data.admin_key(),
+            "trust": str(self.data.trust.resolve()),
+            "models": self.models,
+            "pids": self.process_ids(),
+        }
+
+    def process_ids(self) -> dict[str, object]:
+        """Of the processes now running; also kept in `pids.json` of the data directory."""
+        return {"host": self.host.pid, "enclave": self.enclave.pid, "nodes": [node.pid for node in self.nodes]}
+
+    def write_process_ids(self) -> None:
+        """Keep `pids.json` true after a part was started again."""
+        write_private(self.data.pids, json.dumps(self.process_ids()).encode())
+
+    async def wait_until_ready(self) -> None:
+        """Return once every node has a quote standing; CallerError when that takes too long."""
+        with trio.move_on_after(READY_SECONDS):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                while not await self._is_ready(client):  # noqa: ASYNC110 - another process becomes ready
+                    await trio.sleep(0.05)
+                return
+        raise CallerError(f"the network was not ready after {READY_SECONDS:.0f} s; its log above says why")
+
+    async def _is_ready(self, client: httpx.AsyncClient) -> bool:
+        try:
+            answer = await client.get(f"{self.base_url.removesuffix('/v1')}/readyz")
+        except httpx.TransportError:
+            return False
+        return answer.status_code == httpx.codes.OK and answer.json()["nodes"] >= self.plan.nodes
+
+    def _enclave_arguments(self, sockets: Path) -> list[str]:
+        return [
+            "simulator", "enclave", "--listen", f"{sockets}/enclave", "--data-dir", str(self.data.folder),
+            "--log-level", self.plan.log_level,
+        ]  # fmt: skip
+
+    def _host_arguments(self, sockets: Path) -> list[str]:
+        return [
+            "host", "serve", "--listen", f"127.0.0.1:{self.plan.port}", "--enclave", f"unix:{sockets}/enclave",
+            "--data-dir", str(self.data.host()), "--configuration", str(self.data.configuration),
+            "--admin-key-file", str(self.data.admin_key_file), "--log-level", self.plan.log_level,
+        ]  # fmt: skip
+
+    def _node_arguments(self, number: int) -> list[str]:
+        input_price, output_price = node_prices(number)
+        slots = [] if self.plan.slots is None else ["--slots", str(self.plan.slots)]
+        return [
+            "node", "run", "--gateway", f"ws://127.0.0.1:{self.plan.port}", "--engine", self.plan.engine,
+            "--trust", str(self.data.trust), "--data-dir", str(self.data.node(number)),
+            "--operator", f"operator-{number}", "--input-price", str(input_price),
+            "--output-price", str(output_price), "--log-level", self.plan.log_level, *slots,
+        ]  # fmt: skip
+
+
+@asynccontextmanager
+async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
+    """A network that is ready, and ended in order (nodes, host, enclave) when the block is left."""
+    data = DataDirectory(plan.folder)
+    models = await _models_of(plan.engine)
+    write_private(data.configuration, market_configuration(data.origin(), models))
+    data.write_trust()
+    data.admin_key()
+    await _keep_api_key(data)
+    with tempfile.TemporaryDirectory(prefix="pinaivu-") as sockets:
+        network = Network(plan, data, models, Path(sockets))
+        async with trio.open_nursery() as nursery:
+            for part in network.parts:
+                nursery.start_soon(part.supervise, network.write_process_ids)
+            try:
+                await network.wait_until_ready()
+                yield network
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _stop(network)
+                nursery.cancel_scope.cancel()
+
+
+async def _stop(network: Network) -> None:
+    async with trio.open_nursery() as nursery:
+        for node in network.nodes:
+            nursery.start_soon(node.stop)
+    await network.host.stop()
+    await network.enclave.stop()
+
+
+async def _keep_api_key(data: DataDirectory) -> None:
+    if not data.api_key_file.exists():
+        printed = await run_once(
+            ["host", "create-key", "--data-dir", str(data.host()), "--account", "developer", "--credit", OPENING_CREDIT]
+        )
+        write_private(data.api_key_file, printed.strip().encode())
+
+
+async def _models_of(engine: str) -> list[str]:
+    if engine == "embedded":
+        return ["pinaivu-tiny"]
+    if engine.split(":", 1)[0] == "echo":
+        return ["echo"]
+    url = engine.rstrip("/").removesuffix("/v1") + "/v1/models"
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            answer = await client.get(url)
+            answer.raise_for_status()
+            models = [entry["id"] for entry in answer.json()["data"]]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise CallerError(f"engine {engine}: no model list at {url}: {error}") from error
+    if not models:
+        raise CallerError(f"engine {engine} offers no model")
+    return models
