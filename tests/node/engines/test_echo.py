@@ -24,6 +24,7 @@ class Caller:
         self._leaves = asyncio.Event()
 
     async def receive(self) -> MutableMapping[str, Any]:
+        """ASGI's receive: the body, then nothing until the client leaves."""
         if self.body:
             body, self.body = self.body, b""
             return {"type": "http.request", "body": body}
@@ -31,6 +32,7 @@ class Caller:
         return {"type": "http.disconnect"}
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
+        """ASGI's send."""
         self.sent.append(message)
         if len(self.sent) == self._patience:
             self._leaves.set()

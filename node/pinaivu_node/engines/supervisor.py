@@ -1,0 +1,110 @@
+"""Keeps an engine running and knows whether it is ready, whatever becomes of the connection to the gateway.
+
+An engine is ready when every model offered has answered a one-token request. It stops being ready when its process
+ends, when it refuses a connection or answers 503, or when its model list cannot be had; then it is started or probed
+again, with growing pauses.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+
+from pinaivu_node.back_off import BackOff
+from pinaivu_node.engines.access import Access, EngineSetup, engine_access
+from pinaivu_node.engines.discovery import ServedModel, discover
+from pinaivu_node.engines.events import EngineError
+from pinaivu_node.engines.openai import OpenAIEngine
+
+CHECK_SECONDS: Final = 10
+_SPARE_CONNECTIONS: Final = 4
+logger = logging.getLogger(__name__)
+
+
+class Offering(msgspec.Struct, frozen=True):
+    """A ready engine and its models."""
+
+    engine: OpenAIEngine
+    models: tuple[ServedModel, ...]
+
+    def model(self, name: str) -> ServedModel | None:
+        """The model offered under this name."""
+        return next((model for model in self.models if model.name == name), None)
+
+
+class EngineSupervisor:
+    """Runs one engine. `offering` is None while the engine is not ready."""
+
+    def __init__(self, setup: EngineSetup, jitter: Callable[[], float]) -> None:
+        """`jitter` gives numbers from 0 to 1, for the pauses."""
+        self._setup, self._back_off = setup, BackOff(jitter)
+        self._changed, self._trouble = trio.Event(), trio.Event()
+        self.offering: Offering | None = None
+
+    async def changed(self) -> None:
+        """Wait until `offering` changes."""
+        await self._changed.wait()
+
+    def report(self, error: EngineError) -> None:
+        """Tell of an error in a job: an engine that is down is not offered again before it passed a probe."""
+        if error.down and self.offering is not None:
+            self._set(None)
+            self._trouble.set()
+
+    async def run(self) -> None:
+        """Keep the engine running until cancelled."""
+        while True:
+            try:
+                async with engine_access(self._setup) as access:
+                    await self._serve(access)
+            except EngineError as error:
+                logger.warning("engine did not start", extra={"kv": {"detail": error.detail}})
+            await trio.sleep(self._back_off.next_pause())
+
+    async def _serve(self, access: Access) -> None:
+        """Offer the engine while its process runs."""
+        connections = self._setup.slots + _SPARE_CONNECTIONS
+        try:
+            async with (
+                OpenAIEngine(access.address, api_key=access.api_key, connections=connections) as engine,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(self._offer, engine)
+                if access.process is not None:
+                    status = await access.process.wait()
+                    logger.warning("engine process ended", extra={"kv": {"status": status}})
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._set(None)
+
+    async def _offer(self, engine: OpenAIEngine) -> None:
+        """Offer the engine whenever it passes its probe, and until there is trouble."""
+        while True:
+            try:
+                models = await discover(engine, wanted=self._setup.models, context_length=self._setup.context_length)
+                self._trouble = trio.Event()
+                self._set(Offering(engine, models))
+                self._back_off.reset()
+                await self._watch(engine)
+            except EngineError as error:
+                logger.warning("engine not ready", extra={"kv": {"detail": error.detail}})
+            self._set(None)
+            await trio.sleep(self._back_off.next_pause())
+
+    async def _watch(self, engine: OpenAIEngine) -> None:
+        """Return when a job reported trouble; EngineError when the engine stops answering by itself."""
+        while not self._trouble.is_set():
+            with trio.move_on_after(CHECK_SECONDS):
+                await self._trouble.wait()
+            await engine.get("/v1/models")
+
+    def _set(self, offering: Offering | None) -> None:
+        if offering is not None:
+            shown = {model.name: model.context_length for model in offering.models}
+            logger.info("engine ready", extra={"kv": {"models": shown}})
+        if offering is not self.offering:
+            self.offering = offering
+            self._changed.set()
+            self._changed = trio.Event()
