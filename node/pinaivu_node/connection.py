@@ -1,0 +1,112 @@
+"""The connection to the gateway: one WebSocket, dialled from here, so that a node works behind any NAT."""
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
+
+import msgspec
+import trio
+import trio_websocket
+
+from pinaivu_shared.errors import PeerError
+from pinaivu_shared.wire.node import MAX_MESSAGE_BYTES, FromGateway, FromNode, decode_from_gateway, encode
+
+CONNECT_SECONDS: Final = 20
+_CLOSE_SECONDS: Final = 2
+_QUEUED_MESSAGES: Final = 16
+_RECEIVE_BYTES: Final = 64 * 1024
+
+
+class ConnectionLostError(PeerError):
+    """The gateway cannot be reached, or the connection to it ended."""
+
+    code = "connection_lost"
+
+
+class Connection(Protocol):
+    """What a session needs of a connection. Only one task may send."""
+
+    async def send(self, message: FromNode) -> None:
+        """Hand one message to the network; waits while the network is slower."""
+        ...
+
+    async def receive(self) -> FromGateway:
+        """The next message; PeerError for garbage, ConnectionLostError at the end."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the other side has answered."""
+        ...
+
+
+Dial = Callable[[], AbstractAsyncContextManager[Connection]]
+
+
+class GatewayConnection:
+    """A `Connection` over trio-websocket."""
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
+        self._websocket = websocket
+
+    async def send(self, message: FromNode) -> None:
+        """See `Connection`."""
+        try:
+            await self._websocket.send_message(encode(message))
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(error) from None
+
+    async def receive(self) -> FromGateway:
+        """See `Connection`."""
+        try:
+            raw = await self._websocket.get_message()
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(error) from None
+        if isinstance(raw, str):
+            raise PeerError("gateway", "sent text where messages are binary")
+        try:
+            return decode_from_gateway(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PeerError("gateway", f"sent what is no message: {error}") from error
+
+    async def ping(self) -> None:
+        """See `Connection`."""
+        try:
+            await self._websocket.ping()
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(error) from None
+
+
+@asynccontextmanager
+async def open_connection(url: str) -> AsyncIterator[GatewayConnection]:
+    """Dial the gateway at its WebSocket URL; ConnectionLostError when that fails within CONNECT_SECONDS."""
+    context = ssl.create_default_context() if url.startswith("wss:") else None
+    async with trio.open_nursery() as nursery:
+        try:
+            websocket = await _dial(nursery, url, context)
+        except (OSError, trio_websocket.HandshakeError, trio.TooSlowError, ssl.SSLError) as error:
+            raise ConnectionLostError("gateway", f"cannot be reached: {type(error).__name__} {error}".strip()) from None
+        try:
+            yield GatewayConnection(websocket)
+        finally:
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await websocket.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def _dial(nursery: trio.Nursery, url: str, context: ssl.SSLContext | None) -> trio_websocket.WebSocketConnection:
+    with trio.fail_after(CONNECT_SECONDS):
+        return await trio_websocket.connect_websocket_url(
+            nursery,
+            url,
+            ssl_context=context,
+            message_queue_size=_QUEUED_MESSAGES,
+            max_message_size=MAX_MESSAGE_BYTES,
+            receive_buffer_size=_RECEIVE_BYTES,
+        )
+
+
+def _lost(error: trio_websocket.ConnectionClosed) -> ConnectionLostError:
+    reason = error.reason
+    detail = f"closed: {reason.code} {reason.name} {reason.reason or ''}".strip() if reason else "closed"
+    return ConnectionLostError("gateway", detail)

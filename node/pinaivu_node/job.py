@@ -1,0 +1,170 @@
+"""One job: an award that was checked, run on the engine, streamed to the gateway and proved.
+
+As long as no delta was sent, a failure is a decline, and the market gives the job to another node. After the first
+delta it is a proof with outcome `failed`, for which nothing is owed.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+import msgspec
+import trio
+
+from pinaivu_node.assembly import Assembly
+from pinaivu_node.awards import CheckedAward
+from pinaivu_node.engines.discovery import ServedModel
+from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, Text, ToolCalls
+from pinaivu_node.engines.openai import OpenAIEngine
+from pinaivu_node.engines.request import engine_request
+from pinaivu_node.keys import Identity
+from pinaivu_node.quotes import Sequence
+from pinaivu_shared.canonical import encode
+from pinaivu_shared.signed import sign_as_node
+from pinaivu_shared.terms import Acceptance, Proof
+from pinaivu_shared.wire.node import Accept, Decline, DeclineReason, Delta, FromNode, Prove
+
+Send = Callable[[FromNode], Awaitable[None]]
+StopReason = Literal["cancelled", "draining"]
+logger = logging.getLogger(__name__)
+_MAX_DETAIL: Final = 500
+
+
+class Workplace(msgspec.Struct, frozen=True):
+    """What all jobs of a session share."""
+
+    identity: Identity
+    sequence: Sequence
+    send: Send
+    now_ms: Callable[[], int]
+    report: Callable[[EngineError], None]
+
+
+class _Ending(msgspec.Struct, frozen=True):
+    """How a run ended: whole when there is no reason."""
+
+    outcome: Literal["completed", "cancelled", "failed"]
+    reason: str = ""
+    decline: Decline | None = None
+
+
+class Job:
+    """One run of one award. `stop` may be called at any time."""
+
+    def __init__(self, checked: CheckedAward, workplace: Workplace) -> None:
+        self._checked, self._award, self._workplace = checked, checked.award, workplace
+        self._scope = trio.CancelScope()
+        self._stopped: StopReason | None = None
+        self._assembly = Assembly()
+        self._usage = NO_USAGE
+        self._arrived, self._first_token_ms = trio.current_time(), 0
+
+    def stop(self, reason: StopReason) -> None:
+        """Close the engine's connection now and prove what was generated."""
+        if self._stopped is None:
+            self._stopped = reason
+            self._scope.cancel()
+
+    async def run(self, engine: OpenAIEngine, model: ServedModel) -> None:
+        """Accept, run the engine, and prove or decline."""
+        await self._workplace.send(self._acceptance())
+        ending = await self._generate(engine, model)
+        message: FromNode = ending.decline or self._proof(ending)
+        await self._workplace.send(message)
+        counts = {"prompt_tokens": self._usage.prompt_tokens, "completion_tokens": self._usage.completion_tokens}
+        told = {"request_id": self._award.request_id, "outcome": ending.outcome, "reason": ending.reason, **counts}
+        logger.info("job declined" if ending.decline else "job proved", extra={"kv": told})
+
+    async def _generate(self, engine: OpenAIEngine, model: ServedModel) -> _Ending:
+        self._scope.deadline = self._deadline(min(self._award.first_token_by_ms, self._award.deadline_ms))
+        try:
+            with self._scope:
+                await self._stream(engine, model)
+        except EngineError as error:
+            self._workplace.report(error)
+            return self._failed(error.reason, error.reason, error.detail)
+        if not self._scope.cancelled_caught:
+            return _Ending("completed")
+        if self._stopped == "cancelled":
+            return _Ending("cancelled", "cancelled")
+        if self._stopped == "draining":
+            return self._failed("draining", "draining")
+        return self._failed("engine_unavailable", "deadline")
+
+    async def _stream(self, engine: OpenAIEngine, model: ServedModel) -> None:
+        limit = self._award.max_completion_tokens
+        request = engine_request(
+            self._checked.request, model=model.engine_name, limit=limit, extras=model.extras, tools=model.tools
+        )
+        async with engine.answer(request) as answer:
+            try:
+                async for events in answer:
+                    for event in events:
+                        await self._deliver(event)
+            finally:
+                self._usage = answer.usage
+
+    async def _deliver(self, event: Event) -> None:
+        """Send one delta; only what the connection took is part of the answer."""
+        delta = _delta(self._award.request_id, event)
+        await self._workplace.send(delta)
+        if not self._assembly.begun:
+            self._first_token_ms = self._elapsed_ms()
+            self._scope.deadline = self._deadline(self._award.deadline_ms)
+        self._assembly.add(delta)
+
+    def _failed(self, declined: DeclineReason, reason: str, detail: str = "") -> _Ending:
+        """A decline while another node can still answer, a proof of failure after that.
+
+        What an engine says of itself stays here; what it says of the request is the caller's to know.
+        """
+        if self._assembly.begun:
+            return _Ending("failed", reason)
+        shown = detail[:_MAX_DETAIL] if declined in {"context_length_exceeded", "unsupported_request"} else ""
+        return _Ending("failed", reason, Decline(self._award.request_id, declined, shown))
+
+    def _acceptance(self) -> Accept:
+        acceptance = Acceptance(
+            request_id=self._award.request_id,
+            node_id=self._workplace.identity.node_id,
+            session=self._award.session,
+            award=self._checked.digest,
+        )
+        signed = sign_as_node("acceptance", encode(acceptance), self._workplace.identity.key)
+        return Accept(self._award.request_id, signed)
+
+    def _proof(self, ending: _Ending) -> Prove:
+        proof = Proof(
+            request_id=self._award.request_id,
+            node_id=self._workplace.identity.node_id,
+            session=self._award.session,
+            sequence=self._workplace.sequence.next(),
+            public_key=self._workplace.identity.public_key.hex(),
+            award=self._checked.digest,
+            outcome=ending.outcome,
+            reason=ending.reason,
+            prompt_tokens=self._usage.prompt_tokens,
+            completion_tokens=self._usage.completion_tokens,
+            forwarded_commitment=self._award.forwarded_commitment,
+            response_commitment=self._assembly.commitment(self._checked.salt),
+            first_token_ms=self._first_token_ms,
+            duration_ms=self._elapsed_ms(),
+        )
+        return Prove(self._award.request_id, sign_as_node("proof", encode(proof), self._workplace.identity.key))
+
+    def _deadline(self, at_ms: int) -> float:
+        """A wall-clock time of the award on trio's clock."""
+        return trio.current_time() + (at_ms - self._workplace.now_ms()) / 1000
+
+    def _elapsed_ms(self) -> int:
+        return round((trio.current_time() - self._arrived) * 1000)
+
+
+def _delta(request_id: str, event: Event) -> Delta:
+    match event:
+        case Text(content=content, logprobs=logprobs):
+            return Delta(request_id, content, logprobs=logprobs)
+        case ToolCalls(calls=calls):
+            return Delta(request_id, tool_calls=calls)
+        case Finish(reason=reason):
+            return Delta(request_id, finish_reason=reason)

@@ -1,0 +1,169 @@
+"""One session with the market, from Hello to the end of the connection.
+
+Three things go on at once: quotes stand while the engine is ready, offers become jobs, and everything to be sent goes
+through one bounded queue with one sender, so that a slow network slows the engine down instead of filling memory, and
+a cancelled job never leaves half a message behind.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+
+from pinaivu_node.admission import NONCE_BYTES, EpochVerifier, Market, check_registered, join, registration
+from pinaivu_node.awards import AwardCheck
+from pinaivu_node.connection import Connection, ConnectionLostError
+from pinaivu_node.dispatch import Dispatch
+from pinaivu_node.engines.supervisor import EngineSupervisor
+from pinaivu_node.job import Workplace
+from pinaivu_node.keys import Identity
+from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence, Tariff, unmarketable
+from pinaivu_shared.errors import PeerError
+from pinaivu_shared.wire.node import (
+    NODE_PROTOCOL,
+    Cancel,
+    FromGateway,
+    FromNode,
+    Goodbye,
+    Hello,
+    Offer,
+    QuoteAcknowledged,
+    Register,
+    RegistrationAccepted,
+    Welcome,
+    WithdrawQuotes,
+)
+
+HANDSHAKE_SECONDS: Final = 30
+PING_SECONDS: Final = 20
+_QUEUED_MESSAGES: Final = 64
+logger = logging.getLogger(__name__)
+
+
+class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node brings to every session. `now_ms` is its clock, `entropy` its source of random bytes."""
+
+    identity: Identity
+    operator: str
+    agent: str
+    tariff: Tariff
+    drain_seconds: float
+    verify: EpochVerifier
+    now_ms: Callable[[], int]
+    entropy: Callable[[int], bytes]
+    keep: Callable[[Acknowledged], None]
+
+
+class Session:
+    """One session over one connection. `draining` ends it in good order once set."""
+
+    def __init__(
+        self, connection: Connection, profile: NodeProfile, supervisor: EngineSupervisor, draining: trio.Event
+    ) -> None:
+        self._connection, self._profile, self._supervisor = connection, profile, supervisor
+        self._draining = draining
+
+    async def register(self) -> Market:
+        """Say hello, judge the enclave, answer its challenge. PeerError or VerificationError when it goes wrong."""
+        profile, nonce = self._profile, self._profile.entropy(NONCE_BYTES)
+        with trio.move_on_after(HANDSHAKE_SECONDS):
+            hello = Hello(NODE_PROTOCOL, profile.identity.public_key, nonce, profile.agent)
+            await self._connection.send(hello)
+            welcome = _expected(await self._connection.receive(), Welcome)
+            market = join(welcome, profile.verify, identity=profile.identity, nonce=nonce, now_ms=profile.now_ms())
+            answer = registration(market, profile.identity, operator=profile.operator)
+            await self._connection.send(Register(answer))
+            accepted = _expected(await self._connection.receive(), RegistrationAccepted)
+            check_registered(accepted.registered, market, profile.identity)
+            return market
+        raise ConnectionLostError("gateway", f"no registration within {HANDSHAKE_SECONDS} s")
+
+    async def serve(self, market: Market) -> None:
+        """Quote and run jobs until the connection ends (an error) or the node has drained (a return)."""
+        send_channel, receive_channel = trio.open_memory_channel[FromNode](_QUEUED_MESSAGES)
+        sequence = Sequence()
+        quotes = QuoteBook(market, self._profile.identity, self._profile.tariff, sequence)
+        workplace = Workplace(
+            self._profile.identity, sequence, send_channel.send, self._profile.now_ms, self._supervisor.report
+        )
+        async with trio.open_nursery() as nursery:
+            check = AwardCheck(market, self._profile.identity, quotes.posted)
+            dispatch = Dispatch(check, self._supervisor, workplace, nursery)
+            nursery.start_soon(self._ping)
+            nursery.start_soon(self._receive, quotes, dispatch)
+            nursery.start_soon(self._quote_and_drain, quotes, market, dispatch, send_channel)
+            async for message in receive_channel:
+                await self._connection.send(message)
+            nursery.cancel_scope.cancel()
+
+    async def _receive(self, quotes: QuoteBook, dispatch: Dispatch) -> None:
+        while True:
+            match await self._connection.receive():
+                case Offer() as offer:
+                    await dispatch.offer(offer)
+                case Cancel(request_id=request_id):
+                    dispatch.cancel(request_id)
+                case QuoteAcknowledged(acknowledgement=acknowledgement):
+                    self._profile.keep(quotes.acknowledged(acknowledgement))
+                case Goodbye(code=code, detail=detail):
+                    logger.warning("gateway says goodbye", extra={"kv": {"code": code, "detail": detail}})
+                case unexpected:
+                    raise PeerError("gateway", f"sent {type(unexpected).__name__} in the middle of a session")
+
+    async def _quote_and_drain(
+        self,
+        quotes: QuoteBook,
+        market: Market,
+        dispatch: Dispatch,
+        channel: trio.MemorySendChannel[FromNode],
+    ) -> None:
+        """Keep quotes standing until the node drains; then end the session once all is done and sent."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_quoting, quotes, market, channel)
+            await self._draining.wait()
+            nursery.cancel_scope.cancel()
+        await channel.send(WithdrawQuotes())
+        await dispatch.drain(self._profile.drain_seconds)
+        await channel.aclose()
+
+    async def _keep_quoting(self, quotes: QuoteBook, market: Market, channel: trio.MemorySendChannel[FromNode]) -> None:
+        """Post quotes well before the last ones expire, withdraw them while the engine is not ready."""
+        standing = False
+        while True:
+            offering = self._supervisor.offering
+            if offering is not None:
+                unsold = set(unmarketable(offering.models, self._profile.tariff, market.configuration))
+                if unsold and not standing:
+                    logger.warning("not listed at these prices", extra={"kv": {"models": sorted(unsold)}})
+                for model in offering.models:
+                    if model.name not in unsold:
+                        await channel.send(quotes.quote(model, now_ms=self._profile.now_ms()))
+                standing = True
+            elif standing:
+                await channel.send(WithdrawQuotes())
+                standing = False
+            if self._supervisor.offering is offering:
+                with trio.move_on_after(quotes.lifetime_ms / 2000):
+                    await self._supervisor.changed()
+
+    async def _ping(self) -> None:
+        """Notice a gateway that is gone without a word."""
+        while True:
+            await trio.sleep(PING_SECONDS)
+            with trio.move_on_after(PING_SECONDS) as patience:
+                await self._connection.ping()
+            if patience.cancelled_caught:
+                raise ConnectionLostError("gateway", f"no answer to a ping within {PING_SECONDS} s")
+
+
+_Expected = TypeVar("_Expected", bound=FromGateway)
+
+
+def _expected(message: FromGateway, kind: type[_Expected]) -> _Expected:
+    if isinstance(message, Goodbye):
+        raise PeerError("gateway", f"says goodbye: {message.code} {message.detail}")
+    if not isinstance(message, kind):
+        raise PeerError("gateway", f"sent {type(message).__name__} instead of {kind.__name__}")
+    return message
