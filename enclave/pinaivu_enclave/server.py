@@ -87,13 +87,13 @@ class EnclaveServer:
         self._connections = 0
         self._module = trio.CapacityLimiter(1)
 
-    async def serve(self, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> None:
+    async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
             await trio.serve_listeners(self._connection, listeners, handler_nursery=nursery)
 
-    async def _connection(self, stream: trio.abc.Stream) -> None:
+    async def _connection(self, stream: trio.SocketStream) -> None:
         if self._connections >= MAX_CONNECTIONS:
             logger.warning("connection refused", extra={"kv": {"open": self._connections}})
             await stream.aclose()
@@ -102,8 +102,8 @@ class EnclaveServer:
         outbox = Outbox()
         try:
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(outbox.drain_into, stream)
-                await self._read(stream, outbox)
+                nursery.start_soon(self._read, stream, outbox, nursery.cancel_scope)
+                await outbox.drain_into(stream)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             logger.info("host gone")
@@ -114,7 +114,7 @@ class EnclaveServer:
             if self._active is outbox:
                 self._active = None
 
-    async def _read(self, stream: trio.abc.Stream, outbox: Outbox) -> None:
+    async def _read(self, stream: trio.SocketStream, outbox: Outbox, connection: trio.CancelScope) -> None:
         async for call in _calls(stream):
             try:
                 effects = await self._carry_out(call.command, outbox)
@@ -122,6 +122,7 @@ class EnclaveServer:
                 effects = [link.Refused(error.code, str(error))]
             for effect in effects:
                 await self._dispatch(effect, outbox, call.id)
+        connection.cancel()
 
     async def _dispatch(self, effect: Effect, outbox: Outbox, call_id: int) -> None:
         if isinstance(effect, link.LeafAppended | link.CheckpointSigned):

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -45,12 +46,12 @@ class Market:
 
     def __init__(self, *, stored: tuple[bytes, ...] = (), checkpoint: str = "", **changes: Any) -> None:
         self.now_ms = START_MS
-        self.random = random.Random(7)
+        self.random = random.Random(7 + len(stored))
         raw = market_configuration(ORIGIN, [MODEL, OTHER_MODEL])
         self.configuration = msgspec.structs.replace(parse_configuration(raw), **changes)
         self.leaves = list(stored)
         self.checkpoint = checkpoint
-        self.boot = Boot(make_platform(self))
+        self.boot = Boot(make_platform(lambda: self.now_ms))
         self.boot.configure(encode(self.configuration))
         self.boot.resume(stored)
         self.epoch, effects = self.boot.finish(checkpoint)
@@ -197,7 +198,7 @@ class Node:
 _PKI = SimulatedPki.create(now=dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC), entropy=random.Random(1).randbytes)
 
 
-def make_platform(market: Market) -> EnclavePlatform:
+def make_platform(now_ms: Callable[[], int]) -> EnclavePlatform:
     """A simulated platform under one root for the whole test run."""
-    nsm = SimulatedNsm(_PKI, now_ms=lambda: market.now_ms, entropy=random.Random(2).randbytes)
+    nsm = SimulatedNsm(_PKI, now_ms=now_ms, entropy=random.Random(2).randbytes)
     return EnclavePlatform(name="simulator", nsm=nsm, root=nsm.trust_root, vault=FixedVault())

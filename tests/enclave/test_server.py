@@ -1,0 +1,202 @@
+"""The enclave's shell over a socket: boot, order of messages, bounds, and hosts that break the protocol."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from tests.enclave.market import MODEL, ORIGIN, START_MS, make_platform
+
+from pinaivu_enclave.server import MAX_CONNECTIONS, EnclaveServer
+from pinaivu_shared.framing import FrameReader, frame
+from pinaivu_shared.wire import link
+from pinaivu_simulator.enclave import listen
+from pinaivu_simulator.market import market_configuration
+
+HOST = "0" * 32
+CONFIGURATION = market_configuration(ORIGIN, [MODEL])
+pytestmark = pytest.mark.trio
+
+
+class FixedClock:
+    """A clock that stands still."""
+
+    now_ms_value = START_MS
+
+    def now_ms(self) -> int:
+        return self.now_ms_value
+
+
+class HostLink:
+    """A host's end of the link, as plain as possible."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.frames = FrameReader("enclave", max_bytes=link.MAX_FRAME_BYTES)
+        self.received: list[link.Answer] = []
+        self.next_id = 0
+
+    async def send(self, command: link.HostCommand) -> int:
+        self.next_id += 1
+        call = msgspec.msgpack.encode(link.Call(self.next_id, command))
+        await self.stream.send_all(frame(call, max_bytes=link.MAX_FRAME_BYTES))
+        return self.next_id
+
+    async def call(self, command: link.HostCommand) -> link.Result | link.Push:
+        call_id = await self.send(command)
+        while True:
+            for index, answer in enumerate(self.received):
+                if answer.id == call_id:
+                    del self.received[index]
+                    return answer.result
+            data = await self.stream.receive_some(65_536)
+            if not data:
+                raise trio.BrokenResourceError
+            self.received += [msgspec.msgpack.decode(one, type=link.Answer) for one in self.frames.feed(data)]
+
+    async def is_ended(self) -> bool:
+        """Whether the enclave closed the connection, in good order or with bytes of ours unread."""
+        try:
+            return await self.stream.receive_some(10) == b""
+        except trio.BrokenResourceError:
+            return True
+
+    async def boot(self) -> None:
+        assert await self.call(link.Introduce(HOST, link.LINK_PROTOCOL)) == link.Introduction("unconfigured", 0, 0)
+        await self.call(link.Configure(CONFIGURATION))
+        await self.call(link.Resume(()))
+        await self.call(link.FinishResume(""))
+
+
+@asynccontextmanager
+async def enclave(folder: Path) -> AsyncIterator[Path]:
+    path = folder / "s"
+    clock = FixedClock()
+    server = EnclaveServer(make_platform(clock.now_ms), clock)
+    listener = await listen(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, [listener])
+        yield path
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[HostLink]:
+    async with await trio.open_unix_socket(str(path)) as stream:
+        yield HostLink(stream)
+
+
+async def test_an_enclave_serves_after_configure_resume_finish(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.boot()
+        pushed = [one.result for one in host.received]
+        assert [one.index for one in pushed if isinstance(one, link.LeafAppended)] == [0, 1]
+        await host.call(link.AcknowledgeLeaves(2))
+        assert any(isinstance(one.result, link.CheckpointSigned) for one in host.received)
+
+
+async def test_attestation_answers_the_askers_nonce(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.boot()
+        answer = await host.call(link.Attest(b"fresh nonce"))
+        assert isinstance(answer, link.Attestation)
+        assert b"fresh nonce" in answer.document
+        assert answer.configuration == CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    "command",
+    [link.Attest(b""), link.FinishResume(""), link.EndSession("ses_" + "0" * 32), link.AcknowledgeLeaves(0)],
+    ids=lambda command: type(command).__name__,
+)
+async def test_nothing_is_done_before_boot(tmp_path: Path, command: link.HostCommand) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+        answer = await host.call(command)
+        assert isinstance(answer, link.Refused)
+        assert answer.code == "illegal_command"
+
+
+async def test_a_host_introduces_itself_first(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Refused)
+        assert isinstance(await host.call(link.Introduce(HOST, 99)), link.Refused)
+
+
+async def test_the_configuration_is_measured_once(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.boot()
+        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Done)
+        other = await host.call(link.Configure(market_configuration(ORIGIN, ["other"])))
+        assert isinstance(other, link.Refused)
+
+
+async def test_a_broken_off_boot_starts_over(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path:
+        async with connected(path) as host:
+            await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+            await host.call(link.Configure(CONFIGURATION))
+        async with connected(path) as host:
+            introduction = await host.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert isinstance(introduction, link.Introduction)
+            assert introduction.phase == "resuming"
+            await host.call(link.Configure(CONFIGURATION))
+            assert isinstance(await host.call(link.FinishResume("")), link.Done)
+
+
+async def test_a_newer_host_takes_over_and_gets_what_was_not_acknowledged(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as older:
+        await older.boot()
+        async with connected(path) as newer:
+            introduction = await newer.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert introduction == link.Introduction("serving", 2, 0)
+            assert [one.result.index for one in newer.received if isinstance(one.result, link.LeafAppended)] == [0, 1]
+            assert await older.stream.receive_some(10) == b""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        (2**31).to_bytes(4),
+        frame(b"", max_bytes=10),
+        frame(b"\xff" * 10, max_bytes=10),
+        frame(b"\x91" * 100_000, max_bytes=100_000),
+        frame(msgspec.msgpack.encode([1, {"type": "Introduce"}]), max_bytes=100),
+        frame(msgspec.msgpack.encode([0, {"type": "Tick"}]), max_bytes=100),
+        random.Random(1).randbytes(100_000),
+    ],
+    ids=["2 GiB frame", "empty frame", "no msgpack", "deep", "missing fields", "unknown command", "noise"],
+)
+async def test_a_host_that_breaks_the_protocol_loses_its_connection_and_nothing_else(
+    tmp_path: Path, garbage: bytes
+) -> None:
+    async with enclave(tmp_path) as path:
+        async with connected(path) as hostile:
+            await hostile.stream.send_all(garbage)
+            await hostile.stream.send_eof()
+            assert await hostile.is_ended()
+        async with connected(path) as host:
+            await host.boot()
+
+
+async def test_connections_are_bounded(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+        idle = [await trio.open_unix_socket(str(path)) for _ in range(MAX_CONNECTIONS + 5)]
+        assert await idle[-1].receive_some(1) == b""
+        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Done)
+        for stream in idle:
+            await stream.aclose()
+
+
+async def test_commands_of_one_host_are_answered_in_order(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.boot()
+        host.received.clear()
+        ids = [await host.send(link.RequestChallenge(bytes([9] * 31 + [number]))) for number in range(50)]
+        last = await host.call(link.AcknowledgeLeaves(2))
+        assert isinstance(last, link.Done)
+        assert [one.id for one in host.received if one.id] == ids
