@@ -67,9 +67,10 @@ def registration(market: Market, identity: Identity, *, operator: str) -> Signed
     return sign_as_node("registration", encode(answer), identity.key)
 
 
-def check_registered(registered: Signed, market: Market, identity: Identity) -> None:
-    """Raise VerificationError unless the enclave registered this node in this session."""
+def check_registered(registered: Signed, market: Market, identity: Identity) -> int:
+    """The enclave's time in milliseconds when it registered this node in this session; VerificationError otherwise."""
     payload = verify_enclave("registered", registered, market.receipt_key)
     found = decode(payload, Registered, check="registered")
     if (found.session, found.node_id) != (market.session, identity.node_id):
         raise VerificationError("registered", f"is for {found.node_id} in {found.session}")
+    return found.registered_ms

@@ -48,10 +48,15 @@ class Agent:
         """Hold one session for as long as it lasts."""
         try:
             async with self._dial() as connection:
-                session = Session(connection, self._profile, self._supervisor, self._draining)
+                session = Session(
+                    connection,
+                    self._profile,
+                    self._supervisor,
+                    draining=self._draining,
+                    prospered=self._back_off.reset,
+                )
                 market = await session.register()
                 logger.info("registered", extra={"kv": {"session": market.session}})
-                self._back_off.reset()
                 self._serving = True
                 await session.serve(market)
         except* (PeerError, VerificationError) as group:

@@ -57,13 +57,24 @@ class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """One session over one connection. `draining` ends it in good order once set."""
+    """One session over one connection.
+
+    `draining` ends it in good order once set; `prospered` hears of each quote that stands. Times are the enclave's:
+    the node's clock plus the difference seen at registration, so that it need not be right to the second.
+    """
 
     def __init__(
-        self, connection: Connection, profile: NodeProfile, supervisor: EngineSupervisor, draining: trio.Event
+        self,
+        connection: Connection,
+        profile: NodeProfile,
+        supervisor: EngineSupervisor,
+        *,
+        draining: trio.Event,
+        prospered: Callable[[], None],
     ) -> None:
         self._connection, self._profile, self._supervisor = connection, profile, supervisor
-        self._draining = draining
+        self._draining, self._prospered = draining, prospered
+        self._ahead_ms = 0
 
     async def register(self) -> Market:
         """Say hello, judge the enclave, answer its challenge. PeerError or VerificationError when it goes wrong."""
@@ -76,7 +87,7 @@ class Session:
             answer = registration(market, profile.identity, operator=profile.operator)
             await self._connection.send(Register(answer))
             accepted = _expected(await self._connection.receive(), RegistrationAccepted)
-            check_registered(accepted.registered, market, profile.identity)
+            self._ahead_ms = check_registered(accepted.registered, market, profile.identity) - profile.now_ms()
             return market
         raise ConnectionLostError("gateway", f"no registration within {HANDSHAKE_SECONDS} s")
 
@@ -86,7 +97,7 @@ class Session:
         sequence = Sequence()
         quotes = QuoteBook(market, self._profile.identity, self._profile.tariff, sequence)
         workplace = Workplace(
-            self._profile.identity, sequence, send_channel.send, self._profile.now_ms, self._supervisor.report
+            self._profile.identity, sequence, send_channel.send, self._now_ms, self._supervisor.report
         )
         async with trio.open_nursery() as nursery:
             check = AwardCheck(market, self._profile.identity, quotes.posted)
@@ -107,6 +118,7 @@ class Session:
                     dispatch.cancel(request_id)
                 case QuoteAcknowledged(acknowledgement=acknowledgement):
                     self._profile.keep(quotes.acknowledged(acknowledgement))
+                    self._prospered()
                 case Goodbye(code=code, detail=detail):
                     logger.warning("gateway says goodbye", extra={"kv": {"code": code, "detail": detail}})
                 case unexpected:
@@ -139,7 +151,7 @@ class Session:
                     logger.warning("not listed at these prices", extra={"kv": {"models": sorted(unsold)}})
                 for model in offering.models:
                     if model.name not in unsold:
-                        await channel.send(quotes.quote(model, now_ms=self._profile.now_ms()))
+                        await channel.send(quotes.quote(model, now_ms=self._now_ms()))
                 standing = True
             elif standing:
                 await channel.send(WithdrawQuotes())
@@ -147,6 +159,9 @@ class Session:
             if self._supervisor.offering is offering:
                 with trio.move_on_after(quotes.lifetime_ms / 2000):
                     await self._supervisor.changed()
+
+    def _now_ms(self) -> int:
+        return self._profile.now_ms() + self._ahead_ms
 
     async def _ping(self) -> None:
         """Notice a gateway that is gone without a word."""

@@ -2,7 +2,8 @@
 
 It answers with the last user message, piece by piece (a piece is a word with the space after it), or with a fixed
 number of words; its settings set delays and faults. `prompt_tokens` is the number of words of all messages,
-`completion_tokens` the number of pieces. `/health` tells how many answers are running.
+`completion_tokens` the number of pieces. With vLLM's `continuous_usage_stats` the first event has the prompt's count.
+`/health` tells how many answers are running.
 """
 
 import asyncio
@@ -23,14 +24,15 @@ Send = Callable[[Message], Awaitable[None]]
 _PIECE: Final = re.compile(r"\s*\S+\s*|\s+")
 _PIECES_PER_SEND: Final = 64
 _NO_FAULT: Final = Fault()
-_MODELS: Final = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "pinaivu"}]}
+_CONTEXT: Final = 131_072
+_MODEL_ENTRY: Final = {"id": MODEL, "object": "model", "created": 0, "owned_by": "pinaivu", "max_model_len": _CONTEXT}
 _DONE: Final = b"data: [DONE]\n\n"
 _EVENT_HEAD: Final = (
     b'data: {"id":"chatcmpl-echo","object":"chat.completion.chunk","created":0,"model":"echo","choices":['
 )
 _PIECE_HEAD: Final = _EVENT_HEAD + b'{"index":0,"delta":{"content":'
 _PIECE_TAIL: Final = b'},"logprobs":null,"finish_reason":null}]}\n\n'
-_ROLE: Final = _EVENT_HEAD + b'{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
+_ROLE_HEAD: Final = _EVENT_HEAD + b'{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]'
 _ERROR: Final = b'data: {"error":{"message":"echo was told to fail","type":"server_error","param":null,"code":500}}\n\n'
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -47,10 +49,11 @@ _decode: Final = msgspec.json.Decoder(_Body).decode
 
 
 class _Answer(NamedTuple):
-    """What one request is answered with: encoded pieces, why they end, the usage reported (None for none)."""
+    """What one request is answered with: pieces, why they end, and the usage reported at its beginning and end."""
 
     pieces: list[str]
     finish_reason: str
+    first_usage: dict[str, int] | None
     usage: dict[str, int] | None
     fault: Fault
 
@@ -69,7 +72,7 @@ class Echo:
             case "http", "GET", "/health":
                 await _send_json(send, 200, {"status": "ok", "running": self._running})
             case "http", "GET", "/v1/models":
-                await _send_json(send, 200, _MODELS)
+                await _send_json(send, 200, {"object": "list", "data": [_MODEL_ENTRY]})
             case "http", "POST", "/v1/chat/completions":
                 await self._complete(receive, send)
             case "http", _, _:
@@ -123,10 +126,11 @@ class Echo:
         whole = self._words or _PIECE.findall(_last_user_text(body.messages))
         pieces = whole[:limit]
         reason = "stop" if len(pieces) == len(whole) else "length"
-        wanted = not body.stream or (body.stream_options or {}).get("include_usage") is True
+        options = body.stream_options or {}
         prompt_tokens = sum(len(_text(message).split()) for message in body.messages)
-        usage = _usage(prompt_tokens, len(pieces), fault) if wanted else None
-        return _Answer(pieces, reason, usage, fault)
+        first = _usage(prompt_tokens, 0, fault) if options.get("continuous_usage_stats") is True else None
+        wanted = not body.stream or options.get("include_usage") is True
+        return _Answer(pieces, reason, first, _usage(prompt_tokens, len(pieces), fault) if wanted else None, fault)
 
     async def _stream(self, answer: _Answer, send: Send) -> None:
         kind, last = answer.fault.kind, answer.fault.after_tokens
@@ -137,29 +141,34 @@ class Echo:
         if kind == "hang_before_first_token":
             await asyncio.Event().wait()
         ends_early = kind in {"disconnect_after_tokens", "error_after_tokens", "hang_after_tokens"}
-        await self._send_pieces(answer.pieces[:last] if ends_early else answer.pieces, answer.fault, send)
+        await self._send_pieces(answer, answer.pieces[:last] if ends_early else answer.pieces, send)
         if kind == "disconnect_after_tokens":
             return
         if kind == "hang_after_tokens":
             await asyncio.Event().wait()
         await _send_body(send, (_ERROR + _DONE) if kind == "error_after_tokens" else _ending(answer), more=False)
 
-    async def _send_pieces(self, pieces: list[str], fault: Fault, send: Send) -> None:
-        events = _cut_events(pieces) if fault.kind == "split_utf8" else [_event(_encode(piece)) for piece in pieces]
+    async def _send_pieces(self, answer: _Answer, pieces: list[str], send: Send) -> None:
+        cut, role = answer.fault.kind == "split_utf8", _role(answer.first_usage)
+        events = _cut_events(pieces) if cut else [_event(_encode(piece)) for piece in pieces]
         interval = self._settings.token_interval_ms / 1000
-        if fault.kind == "split_utf8":
-            stream = _ROLE + b"".join(events)
+        if cut:
+            stream = role + b"".join(events)
             for start in range(0, len(stream), 7):
                 await _send_body(send, stream[start : start + 7])
         elif not interval:
             for start in range(0, len(events) or 1, _PIECES_PER_SEND):
-                head = b"" if start else _ROLE
+                head = b"" if start else role
                 await _send_body(send, head + b"".join(events[start : start + _PIECES_PER_SEND]))
         else:
-            await _send_body(send, _ROLE + b"".join(events[:1]))
+            await _send_body(send, role + b"".join(events[:1]))
             for event in events[1:]:
                 await asyncio.sleep(interval)
                 await _send_body(send, event)
+
+
+def _role(usage: dict[str, int] | None) -> bytes:
+    return _ROLE_HEAD + (b',"usage":' + _encode(usage) if usage else b"") + b"}\n\n"
 
 
 def _event(content: bytes) -> bytes:

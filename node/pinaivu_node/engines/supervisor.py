@@ -35,13 +35,14 @@ class Offering(msgspec.Struct, frozen=True):
 
 
 class EngineSupervisor:
-    """Runs one engine. `offering` is None while the engine is not ready."""
+    """Runs one engine. `offering` is None while it is not ready, `process` while no process of ours runs it."""
 
     def __init__(self, setup: EngineSetup, jitter: Callable[[], float]) -> None:
         """`jitter` gives numbers from 0 to 1, for the pauses."""
         self._setup, self._back_off = setup, BackOff(jitter)
         self._changed, self._trouble = trio.Event(), trio.Event()
         self.offering: Offering | None = None
+        self.process: trio.Process | None = None
 
     async def changed(self) -> None:
         """Wait until `offering` changes."""
@@ -66,6 +67,7 @@ class EngineSupervisor:
     async def _serve(self, access: Access) -> None:
         """Offer the engine while its process runs."""
         connections = self._setup.slots + _SPARE_CONNECTIONS
+        self.process = access.process
         try:
             async with (
                 OpenAIEngine(access.address, api_key=access.api_key, connections=connections) as engine,
@@ -77,6 +79,7 @@ class EngineSupervisor:
                     logger.warning("engine process ended", extra={"kv": {"status": status}})
                     nursery.cancel_scope.cancel()
         finally:
+            self.process = None
             self._set(None)
 
     async def _offer(self, engine: OpenAIEngine) -> None:
@@ -95,9 +98,10 @@ class EngineSupervisor:
 
     async def _watch(self, engine: OpenAIEngine) -> None:
         """Return when a job reported trouble; EngineError when the engine stops answering by itself."""
-        while not self._trouble.is_set():
+        while True:
             with trio.move_on_after(CHECK_SECONDS):
                 await self._trouble.wait()
+                return
             await engine.get("/v1/models")
 
     def _set(self, offering: Offering | None) -> None:

@@ -1,0 +1,117 @@
+"""Engines run for real: the embedded one answers, is cancelled, is killed and comes back."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from pinaivu_node.engines.access import EMBEDDED_MODEL, EngineSetup
+from pinaivu_node.engines.child import running_child
+from pinaivu_node.engines.choice import parse_engine
+from pinaivu_node.engines.events import EngineError, Finish, Text
+from pinaivu_node.engines.request import EngineRequest, engine_request
+from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
+
+from .scripted import ScriptedEngine, chunk, refused, serving, streamed
+
+
+@asynccontextmanager
+async def supervised(engine: str, slots: int = 2) -> AsyncIterator[EngineSupervisor]:
+    supervisor = EngineSupervisor(EngineSetup(choice=parse_engine(engine), slots=slots), lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        yield supervisor
+        nursery.cancel_scope.cancel()
+
+
+async def ready(supervisor: EngineSupervisor) -> Offering:
+    while supervisor.offering is None:
+        await supervisor.changed()
+    return supervisor.offering
+
+
+def question(offering: Offering, text: str, limit: int) -> EngineRequest:
+    model = offering.models[0]
+    body = {"messages": [{"role": "user", "content": text}], "temperature": 0}
+    return engine_request(body, model=model.engine_name, limit=limit, extras=model.extras, tools=model.tools)
+
+
+@pytest.mark.trio
+async def test_the_embedded_engine_answers_and_a_cancelled_answer_frees_its_slot() -> None:
+    async with supervised("embedded") as supervisor:
+        offering = await ready(supervisor)
+        assert [(model.name, model.context_length) for model in offering.models] == [(EMBEDDED_MODEL, 2048)]
+        request = question(offering, "What is the capital of France?", 40)
+        async with offering.engine.answer(request) as answer:
+            events = [event async for batch in answer for event in batch]
+        assert "Paris" in "".join(event.content for event in events if isinstance(event, Text))
+        assert isinstance(events[-1], Finish)
+        assert answer.usage.prompt_tokens > 0
+        assert answer.usage.completion_tokens > 0
+        async with offering.engine.answer(question(offering, "Tell me a story.", 2000)) as answer:
+            await anext(answer)
+        assert answer.usage.prompt_tokens > 0
+        while await busy(offering):
+            await trio.lowlevel.checkpoint()
+
+
+async def busy(offering: Offering) -> bool:
+    """Whether llama.cpp has a slot at work; its slot list is an array, so it is wrapped here."""
+    async with offering.engine._client.stream("GET", "/slots") as response:
+        return b'"is_processing":true' in await response.aread()
+
+
+@pytest.mark.trio
+async def test_an_embedded_engine_that_is_killed_is_started_again() -> None:
+    async with supervised("embedded") as supervisor:
+        first = await ready(supervisor)
+        assert supervisor.process is not None
+        os.kill(supervisor.process.pid, signal.SIGKILL)
+        while supervisor.offering is first:
+            await supervisor.changed()
+        second = await ready(supervisor)
+        async with second.engine.answer(question(second, "Hello", 5)) as answer:
+            assert [batch async for batch in answer]
+
+
+@pytest.mark.trio
+async def test_an_engine_that_is_down_is_offered_again_after_a_probe() -> None:
+    listed = refused("200 OK", {"data": [{"id": "m"}]})
+    token, nothing = streamed(chunk("x", "length")), refused("404 Not Found", {})
+    offered = [listed, token, nothing, nothing]
+    async with (
+        serving(*offered, listed, *offered, [ScriptedEngine.HOLD]) as scripted,
+        supervised(scripted.address) as supervisor,
+    ):
+        await ready(supervisor)
+        supervisor.report(EngineError("engine_unavailable", "refused", down=False))
+        assert supervisor.offering is not None
+        supervisor.report(EngineError("engine_unavailable", "refused", down=True))
+        assert supervisor.offering is None
+        await ready(supervisor)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("arguments", "first_line"),
+    [
+        (["--model", "/nonexistent.gguf", "--alias", "x", "--slots", "1"], b"key\n"),
+        (["--alias", "x"], b"key\n"),
+    ],
+    ids=["no such model", "wrong arguments"],
+)
+async def test_a_process_that_ends_before_it_serves_is_an_error(arguments: list[str], first_line: bytes) -> None:
+    with pytest.raises(EngineError):
+        async with running_child("pinaivu_node.engines.embedded_server", arguments, first_line=first_line):
+            pass
+
+
+@pytest.mark.trio
+async def test_an_engine_process_ends_when_its_standard_input_does() -> None:
+    async with running_child("pinaivu_node.engines.echo_server", ["--exit-with-stdin"]) as child:
+        assert child.process.stdin is not None
+        await child.process.stdin.aclose()
+        assert await child.process.wait() == 0
