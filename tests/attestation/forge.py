@@ -25,7 +25,7 @@ PUBLIC_KEY: Final = b"DER of the receipt key"
 MANIFEST_SHA256: Final = bytes(range(32))
 ALLOWED: Final = {index: frozenset((value,)) for index, value in SIMULATED_MEASUREMENTS.items()}
 POLICY: Final = MeasurementPolicy(ALLOWED)
-entropy: Final = random.Random("forge").randbytes  # noqa: S311  the same forgeries in every run
+entropy: Final = random.Random("forge").randbytes
 PKI: Final = SimulatedPki.create(now=NOW - dt.timedelta(days=400), entropy=entropy)
 ROOT: Final = PKI.trust_root
 LEVELS: Final = {"regional": REGIONAL, "zonal": ZONAL, "instance": INSTANCE, "leaf": LEAF}
@@ -39,7 +39,7 @@ class Forge:
         for level, profile in LEVELS.items():
             self.add(level, **{"profile": profile, **changes.get(level, {})})
 
-    def add(self, level: str, **change: Any) -> Authority:  # noqa: ANN401  the arguments of `issue`
+    def add(self, level: str, **change: Any) -> Authority:
         """Issue one more certificate below the last."""
         made: dict[str, Any] = {"key": new_key(entropy), "issuer": self.chain[-1], "now": NOW, "serial": 7} | change
         self.chain.append(issue(made.pop("profile"), subject(level), made.pop("key"), **made))

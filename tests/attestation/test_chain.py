@@ -19,37 +19,40 @@ from pinaivu_simulator.pki import INSTANCE, LEAF, REGIONAL, ZONAL, SimulatedPki
 CHAIN = [authority.der for authority in GOOD.chain[:-1]]
 HOUR, HOUR_MS = dt.timedelta(hours=1), 3_600_000
 LEAF_END_MS = NOW_MS // 1000 * 1000 + 3 * HOUR_MS + 3000
-STRANGER = Forge(SimulatedPki.create(now=NOW, entropy=random.Random("stranger").randbytes))  # noqa: S311  not a secret
+STRANGER = Forge(SimulatedPki.create(now=NOW, entropy=random.Random("stranger").randbytes))
 STRANGER_CHAIN = [authority.der for authority in STRANGER.chain[:-1]]
 P256 = ec.derive_private_key(77, ec.SECP256R1())
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
-CERT_SIGN_ONLY = INSTANCE.usage
-LEAF_CERT_SIGN = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
-def of(**changes: Any) -> bytes:  # noqa: ANN401  changes to `issue`, level by level
+def usage(*, signature: bool, cert: bool) -> x509.KeyUsage:
+    """Nitro's leaves have `signature` and not `cert`."""
+    return x509.KeyUsage(
+        digital_signature=signature,
+        content_commitment=True,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=cert,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def of(**changes: Any) -> bytes:
     return Forge(PKI, **changes).document()
 
 
-def leaf(**changes: Any) -> bytes:  # noqa: ANN401  fields of a profile
+def leaf(**changes: Any) -> bytes:
     return of(leaf={"profile": replace(LEAF, **changes)})
 
 
-def instance(**changes: Any) -> bytes:  # noqa: ANN401  fields of a profile
+def instance(**changes: Any) -> bytes:
     return of(instance={"profile": replace(INSTANCE, **changes)})
 
 
-def below(profile_of_the_new_last: Any, **changes: Any) -> bytes:  # noqa: ANN401  the arguments of `issue`
+def below(profile_of_the_new_last: Any, **changes: Any) -> bytes:
     forge = Forge(PKI, **changes)
     forge.add("below", profile=profile_of_the_new_last)
     return forge.document()
@@ -81,8 +84,8 @@ FORGED = {
     "44 leaf marked CA": leaf(ca=True),
     "44 leaf marked CA with path length": leaf(ca=True, path_length=0),
     "44 leaf without keyUsage": leaf(usage=None),
-    "44 leaf with keyCertSign": leaf(usage=LEAF_CERT_SIGN),
-    "44 leaf without digitalSignature": leaf(usage=CERT_SIGN_ONLY),
+    "44 leaf with keyCertSign": leaf(usage=usage(signature=True, cert=True)),
+    "44 leaf without digitalSignature": leaf(usage=usage(signature=False, cert=False)),
     "44 leaf's basicConstraints not critical": leaf(constraints_critical=False),
     "45 leaf issued by a leaf": below(LEAF),
     "46 instance without CA flag": instance(ca=False, path_length=None),

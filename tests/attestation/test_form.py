@@ -159,6 +159,12 @@ def test_another_form_is_refused(raw: bytes) -> None:
     assert refused.value.check == "attestation document"
 
 
+@pytest.mark.parametrize("size", [0, 16_385, 10_000_000])
+def test_a_document_of_another_size_is_not_even_decoded(size: int) -> None:
+    with pytest.raises(VerificationError, match=f"{size} bytes, 1 to 16384"):
+        judge(bytes(size))
+
+
 def test_a_timestamp_in_seconds_is_refused() -> None:
     """Attack 28: it has the right form, but lies in January 1970."""
     with pytest.raises(VerificationError) as refused:

@@ -40,7 +40,7 @@ def nsm(clock: Clock) -> NsmDevice:
 
 
 def boot(clock: Callable[[], int], seed: str = "boot") -> SimulatedNsm:
-    return SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(seed).randbytes)  # noqa: S311  replayable
+    return SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(seed).randbytes)
 
 
 def fields(raw: bytes) -> dict[str, object]:
@@ -143,7 +143,7 @@ def test_a_document_has_the_bytes_that_nitro_writes(clock: Clock) -> None:
     assert raw[10:11] == b"\xbf"
     assert raw[-98:-96] == b"\x58\x60"
     assert raw[-99:-98] == b"\xff"
-    definite = SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(1).randbytes, form="definite")  # noqa: S311
+    definite = SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(1).randbytes, form="definite")
     assert attest(definite)[10:11] == b"\xa9"
     verify_archived(attest(definite), root=ROOT, policy=POLICY)
     names = "module_id digest timestamp pcrs certificate cabundle public_key user_data nonce"
@@ -212,7 +212,7 @@ def test_the_same_seed_gives_the_same_bytes(clock: Clock) -> None:
 
 def test_debug_mode_is_refused(clock: Clock) -> None:
     zeros = dict.fromkeys((0, 1, 2), ZERO)
-    debug = SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(1).randbytes, measurements=zeros)  # noqa: S311
+    debug = SimulatedNsm(PKI, now_ms=clock, entropy=random.Random(1).randbytes, measurements=zeros)
     with pytest.raises(Exception, match="debug mode"):
         verify_archived(attest(debug), root=ROOT, policy=POLICY)
 

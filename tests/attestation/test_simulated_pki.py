@@ -26,7 +26,7 @@ def certificates(raw: bytes) -> list[x509.Certificate]:
 
 
 def simulated() -> bytes:
-    nsm = SimulatedNsm(PKI, now_ms=lambda: NOW_MS, entropy=random.Random("shape").randbytes)  # noqa: S311
+    nsm = SimulatedNsm(PKI, now_ms=lambda: NOW_MS, entropy=random.Random("shape").randbytes)
     return nsm.attest(public_key=None, user_data=None, nonce=None)
 
 
@@ -86,7 +86,7 @@ def test_a_root_that_was_kept_is_the_same_root() -> None:
     restored = SimulatedPki.from_bytes(PKI.to_bytes())
     assert restored.trust_root == PKI.trust_root
     assert restored.to_bytes() == PKI.to_bytes()
-    nsm = SimulatedNsm(restored, now_ms=lambda: NOW_MS, entropy=random.Random(2).randbytes)  # noqa: S311
+    nsm = SimulatedNsm(restored, now_ms=lambda: NOW_MS, entropy=random.Random(2).randbytes)
     verify_archived(nsm.attest(public_key=None, user_data=None, nonce=None), root=PKI.trust_root, policy=POLICY)
 
 
@@ -97,15 +97,12 @@ def test_bytes_that_are_no_root_are_refused(stored: bytes) -> None:
 
 
 def test_a_key_and_a_certificate_of_two_roots_are_refused() -> None:
-    other = SimulatedPki.create(now=NOW, entropy=random.Random("other").randbytes)  # noqa: S311
+    other = SimulatedPki.create(now=NOW, entropy=random.Random("other").randbytes)
     mixed = other.to_bytes().partition(b"-----BEGIN CERT")[0] + PKI.trust_root_pem.encode()
     with pytest.raises(ValueError, match="not the key and certificate"):
         SimulatedPki.from_bytes(mixed)
 
 
 def test_a_seed_gives_the_same_root() -> None:
-    roots = {
-        SimulatedPki.create(now=NOW, entropy=random.Random(seed).randbytes).root.der  # noqa: S311
-        for seed in (5, 5, 6)
-    }
+    roots = {SimulatedPki.create(now=NOW, entropy=random.Random(seed).randbytes).root.der for seed in (5, 5, 6)}
     assert len(roots) == 2
