@@ -1,0 +1,89 @@
+"""Requests that wait, in order of arrival, for a slot of their model to become free.
+
+The enclave counts the slots; the host only learns that one may have become free (a job was settled, a quote came) and
+lets whoever waits longest ask again. The first of each queue also asks now and then by itself, since a slot may
+become free unseen.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+POLL_S: Final = 0.25
+
+
+class Ticket:
+    """A place in the queue of one model."""
+
+    __slots__ = ("_waiter", "model", "woken")
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """It is worth asking again."""
+        self.woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, limit_s: float) -> None:
+        """Return when woken, or after `limit_s` seconds."""
+        if not self.woken:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(max(limit_s, 0.0), self.wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self.woken = False
+
+
+class Capacity:
+    """The queues of all models, `waiting_max` places in all."""
+
+    def __init__(self, *, waiting_max: int) -> None:
+        self._waiting_max = waiting_max
+        self._waiting = 0
+        self._queues: dict[str, deque[Ticket]] = {}
+
+    def crowded(self, model: str) -> bool:
+        """Whether somebody waits for this model already; then a newcomer queues up first."""
+        return model in self._queues
+
+    def join(self, model: str) -> Ticket | None:
+        """A place at the end of the model's queue, None when there is no room to wait."""
+        if self._waiting >= self._waiting_max:
+            return None
+        self._waiting += 1
+        ticket = Ticket(model)
+        self._queues.setdefault(model, deque()).append(ticket)
+        return ticket
+
+    def patience_s(self, ticket: Ticket, limit_s: float) -> float:
+        """How long to wait before asking unasked: the first in the queue asks every POLL_S."""
+        return min(limit_s, POLL_S) if self._queues[ticket.model][0] is ticket else limit_s
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up the place, with an award or without; the next in line may have better luck."""
+        tickets = self._queues[ticket.model]
+        tickets.remove(ticket)
+        self._waiting -= 1
+        if tickets:
+            tickets[0].wake()
+        else:
+            del self._queues[ticket.model]
+
+    def freed(self, model: str) -> None:
+        """A slot of this model became free: whoever waits longest and has not been woken asks again."""
+        sleeping = next((one for one in self._queues.get(model, ()) if not one.woken), None)
+        if sleeping is not None:
+            sleeping.wake()
+
+    def quoted(self, model: str) -> None:
+        """A node offered this model: any number of slots."""
+        for ticket in self._queues.get(model, ()):
+            ticket.wake()

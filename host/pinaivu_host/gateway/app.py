@@ -1,0 +1,111 @@
+"""The gateway as one ASGI application: routes, a request id on every answer, one shape for every error."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.body import CallerGoneError
+from pinaivu_host.gateway.errors import (
+    COORDINATOR_UNAVAILABLE,
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    ApiError,
+)
+from pinaivu_host.gateway.order import new_request_id
+from pinaivu_host.gateway.responses import send_error
+
+logger = logging.getLogger(__name__)
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+_ENDPOINTS: Final = ("/chat/completions", "/models", "/receipts", "/attestation", "/completions", "/embeddings")
+
+
+class Gateway:
+    """Dispatches, and turns whatever an endpoint raises into an error response."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._router = Router(routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request or WebSocket."""
+        scope["app"] = self  # the router then raises HTTPException instead of answering in plain text
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        request_id = new_request_id()
+        scope["state"] = {"request_id": request_id}
+        started = _Started(send)
+        try:
+            await self._router(scope, receive, started.send)
+        except CallerGoneError:
+            return
+        except Exception as error:
+            if started.yes:
+                raise
+            await send_error(send, _as_api_error(error, scope), request_id=request_id)
+
+
+class _Started:
+    """Whether a response has begun, after which no other can be sent."""
+
+    __slots__ = ("_send", "yes")
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.yes = send, False
+
+    async def send(self, message: Message) -> None:
+        self.yes = True
+        await self._send(message)
+
+
+class AsgiEndpoint:
+    """Makes the router treat a bound method as an ASGI application, which costs no Request object."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        await self._endpoint(scope, receive, send)
+
+
+def route(path: str, method: str, endpoint: Endpoint) -> Route:
+    """A route for one method."""
+    return Route(path, AsgiEndpoint(endpoint), methods=[method])
+
+
+def websocket_route(path: str, endpoint: Callable[[Any], Awaitable[None]]) -> WebSocketRoute:
+    """A route for WebSockets."""
+    return WebSocketRoute(path, endpoint)
+
+
+def _as_api_error(error: Exception, scope: Scope) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case CoordinatorUnavailableError() | CommandRefusedError():
+            return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")
+        case HTTPException(status_code=404):
+            return ApiError(NOT_FOUND, _not_found(scope["path"]))
+        case HTTPException(status_code=405):
+            allowed = (error.headers or {}).get("Allow", "")
+            message = f"{scope['method']} is not allowed here, only {allowed}"
+            return ApiError(METHOD_NOT_ALLOWED, message, headers=(("allow", allowed),))
+        case _:
+            logger.error("request failed", exc_info=error, extra={"kv": {"path": scope["path"]}})
+            return ApiError(INTERNAL_ERROR, "something went wrong here; the request id helps to find out what")
+
+
+def _not_found(path: str) -> str:
+    """A hint where the base URL is wrong, the commonest reason for a 404."""
+    bare = "/" + path.strip("/")
+    while bare.startswith("/v1/"):
+        bare = bare.removeprefix("/v1")
+    if bare.startswith(_ENDPOINTS) and (not path.startswith("/v1/") or path.startswith("/v1/v1")):
+        return f"there is no {path[:100]}; the base URL must end in /v1, exactly once, as in https://HOST/v1"
+    return f"there is no {path[:100]}"

@@ -1,0 +1,229 @@
+"""One award at one node: from the offer to the node's proof.
+
+Everything the node says, its disconnect, the caller's departure and the passing of time arrive at one place, `run`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.delivery import CallerStalledError, Sink
+from pinaivu_host.gateway.departure import CallerLeftError, Departure
+from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.order import Order
+from pinaivu_host.job_channel import JobChannel, JobMessage
+from pinaivu_shared.canonical import decode
+from pinaivu_shared.signed import Signed
+from pinaivu_shared.terms import Award
+from pinaivu_shared.wire.link import AcceptAward, AwardAccepted, Awarded, Done, EndSession
+from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
+
+logger = logging.getLogger(__name__)
+PROOF_LIMIT_S: Final = 5.0
+"""How long a node may take to prove what it generated, once it has finished or was told to stop."""
+
+
+class AttemptFailedError(Exception):
+    """The node failed before its first token: another may try. `reason` goes to the enclave."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AnswerBrokenError(Exception):
+    """The node failed after its first token: the answer cannot be completed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DeclinedError(Exception):
+    """The node will not run it, and it is the caller's mistake."""
+
+    def __init__(self, decline: Decline) -> None:
+        super().__init__(decline.reason)
+        self.decline = decline
+
+
+class Attempt:
+    """The state of one award. `proof` is the node's last word, `answering` whether a first token came."""
+
+    def __init__(self, market: Market, order: Order, awarded: Awarded, sink: Sink, departure: Departure) -> None:
+        self._market, self._order, self._awarded = market, order, awarded
+        self._sink, self._departure = sink, departure
+        self._loop = asyncio.get_running_loop()
+        award = decode(awarded.award.payload, Award, check="award")
+        now = self._loop.time()
+        self._first_token_by = now + (award.first_token_by_ms - award.awarded_ms) / 1000
+        self._deadline = now + (award.deadline_ms - award.awarded_ms) / 1000
+        self._wake: Callable[[], None] = _nobody
+        self._accepted = False
+        self._refused = ""
+        self._accepting: asyncio.Task[None] | None = None
+        self.answer = Answer()
+        self.answering = False
+        self.proof: Signed | None = None
+
+    async def run(self) -> None:
+        """Relay the answer to the sink, all but its end.
+
+        On return the answer has its finish_reason and `proof` is set. Raises AttemptFailedError, AnswerBrokenError,
+        DeclinedError or CallerLeftError otherwise.
+        """
+        channel = self._offer()
+        try:
+            await self._relay_all(channel)
+        except CallerLeftError:
+            await self._stop(channel)
+            raise
+        finally:
+            await self._close(channel)
+
+    async def _relay_all(self, channel: JobChannel) -> None:
+        while self.proof is None:
+            await channel.wait(self._patience_s())
+            self._check_departure()
+            await self._relay(self._hear(channel.take()))
+            self._check_progress(channel)
+            await self._keep_alive()
+
+    async def _stop(self, channel: JobChannel) -> None:
+        """Have the node stop, and wait a little for its proof; what it still generates is dropped."""
+        channel.cancel()
+        until = self._loop.time() + PROOF_LIMIT_S
+        while not (self._last_word(channel.take()) or channel.closed or self._loop.time() >= until):
+            await channel.wait(until - self._loop.time())
+
+    async def _close(self, channel: JobChannel) -> None:
+        """The node runs nothing any more. Its acceptance reaches the enclave before any settlement does."""
+        channel.cancel()
+        connection = self._market.nodes.find(self._awarded.session)
+        if connection is not None:
+            connection.release(self._order.command.request_id)
+        if self._accepting is not None:
+            await self._accepting
+
+    def _offer(self) -> JobChannel:
+        connection = self._market.nodes.find(self._awarded.session)
+        if connection is None:
+            # The enclave has not heard that this node is gone, or has forgotten it over a broken link.
+            self._accepting = self._loop.create_task(self._end_session())
+            raise AttemptFailedError("node_disconnected")
+        channel = connection.offer(self._awarded, self._order.forwarded, self._order.salt)
+        self._wake = channel.wake
+        self._departure.attend(channel.wake)
+        return channel
+
+    async def _end_session(self) -> None:
+        try:
+            await self._market.link.call(EndSession(self._awarded.session), Done)
+        except (CommandRefusedError, CoordinatorUnavailableError) as error:
+            logger.info("session not ended", extra={"kv": {"error": str(error)}})
+
+    def _patience_s(self) -> float:
+        until = self._deadline if self.answering else min(self._first_token_by, self._deadline)
+        return min(until, self._sink.silent_until) - self._loop.time()
+
+    def _check_departure(self) -> None:
+        if self._departure.reason:
+            raise CallerLeftError
+
+    def _hear(self, messages: list[JobMessage]) -> list[Delta]:
+        """The pieces of the answer among what the node said; everything else is acted upon."""
+        deltas: list[Delta] = []
+        for message in messages:
+            match message:
+                case Delta():
+                    self._check_delta(message)
+                    deltas.append(message)
+                case Accept():
+                    self._forward_acceptance(message)
+                case Decline():
+                    self._take_decline(message)
+                case Prove():
+                    self.proof = message.proof
+        return deltas
+
+    def _last_word(self, messages: list[JobMessage]) -> bool:
+        """Whether the node has proven what it did; its pieces of the answer come too late."""
+        for message in messages:
+            if isinstance(message, Prove):
+                self.proof = message.proof
+            elif isinstance(message, Accept):
+                self._forward_acceptance(message)
+        return self.proof is not None
+
+    def _check_delta(self, delta: Delta) -> None:
+        if not self._accepted or delta.index != 0 or self.answer.finish_reason:
+            raise self._failure("protocol_violation")
+        if delta.content or delta.tool_calls or delta.finish_reason:
+            self.answering = True
+        if delta.finish_reason:
+            self.answer.finish_reason = delta.finish_reason
+            self._deadline = min(self._deadline, self._loop.time() + PROOF_LIMIT_S)
+
+    def _take_decline(self, decline: Decline) -> None:
+        if decline.reason in {"context_length_exceeded", "unsupported_request"} and not self._accepted:
+            raise DeclinedError(decline)
+        raise self._failure(decline.reason)
+
+    def _forward_acceptance(self, accept: Accept) -> None:
+        """Streaming does not wait for the enclave's answer, but a refusal ends the job."""
+        if self._accepted:
+            return
+        self._accepted = True
+        self._accepting = self._loop.create_task(self._accept(accept.acceptance))
+
+    async def _accept(self, acceptance: Signed) -> None:
+        try:
+            await self._market.link.call(AcceptAward(self._order.command.request_id, acceptance), AwardAccepted)
+        except CommandRefusedError:
+            self._refused = "acceptance_refused"
+        except CoordinatorUnavailableError:
+            self._refused = "coordinator_unavailable"
+        if self._refused:
+            self._wake()
+
+    async def _relay(self, deltas: list[Delta]) -> None:
+        if not deltas:
+            return
+        try:
+            await self._sink.relay(deltas, self.answer)
+        except CallerStalledError:
+            self._departure.leave("client_stalled")
+        self._check_departure()
+
+    def _check_progress(self, channel: JobChannel) -> None:
+        now = self._loop.time()
+        if channel.overflowed:
+            raise self._failure("overflow")
+        if self.proof is not None:
+            if not self.answer.finish_reason:
+                raise self._failure("node_failed")
+        elif self._refused:
+            raise self._failure(self._refused)
+        elif channel.closed:
+            raise self._failure("node_disconnected")
+        elif self.answer.finish_reason and now >= self._deadline:
+            raise self._failure("no_proof")
+        elif now >= self._deadline or (not self.answering and now >= self._first_token_by):
+            raise self._failure("timeout")
+
+    def _failure(self, reason: str) -> AttemptFailedError | AnswerBrokenError:
+        return AnswerBrokenError(reason) if self.answering else AttemptFailedError(reason)
+
+    async def _keep_alive(self) -> None:
+        try:
+            await self._sink.keep_alive()
+        except CallerStalledError:
+            self._departure.leave("client_stalled")
+            self._check_departure()
+
+
+def _nobody() -> None:
+    """Nothing waits yet."""

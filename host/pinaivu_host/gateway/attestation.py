@@ -1,0 +1,56 @@
+"""`GET /v1/attestation?nonce=hex`: a fresh attestation document. For everybody, so only few are made at a time."""
+
+import asyncio
+import base64
+import re
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, INVALID_REQUEST, ApiError
+from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.link import EnclaveLink
+from pinaivu_shared.wire.link import Attest
+from pinaivu_shared.wire.link import Attestation as Attested
+
+CONCURRENT_MAX: Final = 2
+WAITING_MAX: Final = 64
+_NONCE: Final = re.compile(r"(?:[0-9a-fA-F]{2}){0,1024}")
+
+
+class Attestation:
+    """Answers with document (base64), manifest and configuration (their canonical bytes, as JSON)."""
+
+    def __init__(self, link: EnclaveLink) -> None:
+        self._link = link
+        self._slots = asyncio.Semaphore(CONCURRENT_MAX)
+        self._waiting = 0
+
+    async def attest(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """One document over the asker's nonce."""
+        nonce = _nonce(scope)
+        if self._waiting >= WAITING_MAX:
+            raise ApiError(COORDINATOR_UNAVAILABLE, "too many attestations are asked for, try again")
+        self._waiting += 1
+        try:
+            async with self._slots:
+                attested = await self._link.call(Attest(nonce), Attested)
+        finally:
+            self._waiting -= 1
+        shown = {
+            "document": base64.b64encode(attested.document).decode(),
+            "manifest": msgspec.Raw(attested.manifest),
+            "configuration": msgspec.Raw(attested.configuration),
+        }
+        request_id = scope["state"]["request_id"]
+        headers = (("cache-control", "no-store"),)
+        await send_json(send, msgspec.json.encode(shown), request_id=request_id, headers=headers)
+
+
+def _nonce(scope: Scope) -> bytes:
+    asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("nonce", [""])
+    if len(asked) != 1 or _NONCE.fullmatch(asked[0]) is None:
+        raise ApiError(INVALID_REQUEST, "nonce must be at most 1024 bytes in hex", param="nonce")
+    return bytes.fromhex(asked[0])

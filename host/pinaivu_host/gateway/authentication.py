@@ -1,0 +1,55 @@
+"""Who is asking: API keys of callers, the one key of the operator. Decided before a body is read."""
+
+import hashlib
+import hmac
+
+from starlette.types import Scope
+
+from pinaivu_host.gateway.body import header
+from pinaivu_host.gateway.errors import (
+    INSUFFICIENT_CREDIT,
+    INVALID_API_KEY,
+    KEY_DISABLED,
+    MISSING_API_KEY,
+    ApiError,
+)
+from pinaivu_host.store.accounts import Accounts, Caller
+
+
+async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
+    """The caller of this request; ApiError (401, 403) without a key that is valid."""
+    caller = await accounts.caller(_bearer(scope))
+    return _enabled(caller)
+
+
+async def authenticate_payer(scope: Scope, accounts: Accounts) -> Caller:
+    """As `authenticate`, and 429 for an account with nothing left to spend."""
+    key = _bearer(scope)
+    caller = _enabled(await accounts.caller(key))
+    if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
+        caller = _enabled(await accounts.caller_now(key))
+    if caller.credit <= 0:
+        raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
+    return caller
+
+
+def authenticate_operator(scope: Scope, admin_key: str | None) -> None:
+    """ApiError (401) unless the request carries the admin key."""
+    given = hashlib.sha256(_bearer(scope).encode()).digest()
+    if admin_key is None or not hmac.compare_digest(given, hashlib.sha256(admin_key.encode()).digest()):
+        raise ApiError(INVALID_API_KEY, "this is not the admin key")
+
+
+def _bearer(scope: Scope) -> str:
+    scheme, _, key = (header(scope, b"authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise ApiError(MISSING_API_KEY, "send your API key in the header `Authorization: Bearer sk-pnv-...`")
+    return key.strip()
+
+
+def _enabled(caller: Caller | None) -> Caller:
+    if caller is None:
+        raise ApiError(INVALID_API_KEY, "this API key is not valid")
+    if caller.disabled:
+        raise ApiError(KEY_DISABLED, "this API key has been revoked")
+    return caller

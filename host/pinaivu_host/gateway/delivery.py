@@ -1,0 +1,159 @@
+"""Handing an answer to its caller, piece by piece or as a whole, and knowing how much of it was handed over."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final, Protocol
+
+import msgspec
+from starlette.types import Send
+
+from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.departure import Departure
+from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.order import Order
+from pinaivu_host.gateway.responses import response_start, send_error, send_json
+from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE, ChunkWriter, error_event, usage_of
+from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.wire.link import Delivery
+from pinaivu_shared.wire.node import Delta
+
+SEND_LIMIT_S: Final = 30.0
+SILENCE_LIMIT_S: Final = 10.0
+NEVER: Final = float("inf")
+
+
+class CallerStalledError(Exception):
+    """The caller has not taken what was sent for SEND_LIMIT_S."""
+
+
+class Sink(Protocol):
+    """Where an answer goes. `silent_until` is when `keep_alive` has something to do, on the event loop's clock."""
+
+    silent_until: float
+
+    async def relay(self, deltas: list[Delta], answer: Answer) -> None:
+        """Add the pieces to `answer` and hand on what can be handed on."""
+
+    async def keep_alive(self) -> None:
+        """Show signs of life if it is time."""
+
+    async def complete(self, answer: Answer, receipt: Receipt) -> None:
+        """Hand on the end: the receipt is durable."""
+
+    async def fail(self, error: ApiError) -> None:
+        """Say that there will be no answer, or no more of it."""
+
+    def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
+        """What was handed over, or is about to be if the answer is complete."""
+
+
+class StreamSink:
+    """Server-sent events. The status line waits for the first piece, or for SILENCE_LIMIT_S."""
+
+    def __init__(self, send: Send, order: Order, departure: Departure) -> None:
+        self._send, self._order, self._departure = send, order, departure
+        chat = order.chat
+        self._chunks = ChunkWriter(order.envelope, with_usage=chat.wants_usage(), with_logprobs=bool(chat.logprobs))
+        self._loop = asyncio.get_running_loop()
+        self._begun = False
+        self.silent_until = self._loop.time() + SILENCE_LIMIT_S
+
+    async def relay(self, deltas: list[Delta], answer: Answer) -> None:
+        """Send the pieces that arrived together as one write; count them once the write was accepted."""
+        pieces = [self._chunks.delta(delta) for delta in deltas if delta.content or delta.tool_calls]
+        if pieces:
+            await self._write(b"".join(pieces))
+        if self._departure.reason:  # the server swallows what is written after a disconnect
+            return
+        for delta in deltas:
+            answer.add(delta)
+
+    async def keep_alive(self) -> None:
+        """A comment after SILENCE_LIMIT_S without a chunk; event names would reach the caller's code."""
+        if self._loop.time() >= self.silent_until:
+            await self._write(KEEP_ALIVE)
+
+    async def complete(self, answer: Answer, receipt: Receipt) -> None:
+        """The finish chunk, the usage chunk if asked for, [DONE]."""
+        last = self._chunks.finish(
+            answer.finish_reason,
+            prompt_tokens=receipt.prompt_tokens,
+            completion_tokens=receipt.completion_tokens,
+        )
+        await self._write(last, more=False)
+
+    async def fail(self, error: ApiError) -> None:
+        """An error response while that is still possible, an error event after."""
+        if self._begun:
+            await self._write(error_event(error.body(self._order.command.request_id)), more=False)
+        else:
+            await _fail(self._send, error, self._order)
+
+    def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
+        """Everything that `answer` holds has been accepted by the server, but for its end."""
+        return answer.delivery(self._order.salt, finished=complete)
+
+    async def _write(self, events: bytes, *, more: bool = True) -> None:
+        if not self._begun:
+            self._begun = True
+            headers = (*HEADERS, _salt(self._order))
+            request_id = self._order.command.request_id
+            await self._send(response_start(200, CONTENT_TYPE, request_id=request_id, headers=headers))
+            events = self._chunks.role() + events
+        await _in_time(self._send({"type": "http.response.body", "body": events, "more_body": more}))
+        self.silent_until = self._loop.time() + SILENCE_LIMIT_S
+
+
+class WholeSink:
+    """One JSON object at the end."""
+
+    silent_until = NEVER
+
+    def __init__(self, send: Send, order: Order) -> None:
+        self._send, self._order = send, order
+
+    async def relay(self, deltas: list[Delta], answer: Answer) -> None:
+        """Keep the pieces."""
+        for delta in deltas:
+            answer.add(delta)
+
+    async def keep_alive(self) -> None:
+        """There is no way to show life before the answer is there."""
+
+    async def complete(self, answer: Answer, receipt: Receipt) -> None:
+        """The `chat.completion` object."""
+        choice = answer.choice()
+        if not self._order.chat.logprobs:
+            choice["logprobs"] = None
+        body = self._order.envelope.fields("chat.completion")
+        request_id = body.pop("request_id")
+        body["choices"] = [choice]
+        body["usage"] = usage_of(receipt.prompt_tokens, receipt.completion_tokens)
+        body["request_id"] = request_id
+        encoded = msgspec.json.encode(body)
+        sending = send_json(self._send, encoded, request_id=request_id, headers=(_salt(self._order),))
+        await _in_time(sending)
+
+    async def fail(self, error: ApiError) -> None:
+        """An error response."""
+        await _fail(self._send, error, self._order)
+
+    def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
+        """All of a complete answer, nothing of any other."""
+        return answer.delivery(self._order.salt, finished=True) if complete else Delivery(0, "")
+
+
+def _salt(order: Order) -> tuple[str, str]:
+    return ("x-pinaivu-salt", order.salt.hex())
+
+
+async def _fail(send: Send, error: ApiError, order: Order) -> None:
+    await send_error(send, error, request_id=order.command.request_id, headers=(_salt(order),))
+
+
+async def _in_time(sending: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(SEND_LIMIT_S):
+            await sending
+    except TimeoutError:
+        raise CallerStalledError from None

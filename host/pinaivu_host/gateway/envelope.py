@@ -1,0 +1,35 @@
+"""What every object of one answer begins with: id, object, created, model, request_id."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The same for all chunks of one answer. The id is ours: engines repeat theirs."""
+
+    request_id: str
+    created_s: int
+    model: str
+    service_tier: bool  # whether the caller asked for one; the answer is always "default"
+
+    def fields(self, kind: str) -> dict[str, Any]:
+        """The common fields of an object of this kind, in OpenAI's order."""
+        fields: dict[str, Any] = {
+            "id": "chatcmpl-" + self.request_id.removeprefix("req_"),
+            "object": kind,
+            "created": self.created_s,
+            "model": self.model,
+        }
+        if self.service_tier:
+            fields["service_tier"] = "default"
+        fields["request_id"] = self.request_id
+        return fields
+
+    def head(self, kind: str) -> bytes:
+        """Those fields as JSON, the object left open."""
+        return _encode(self.fields(kind))[:-1]

@@ -1,0 +1,24 @@
+"""`GET /healthz`: this process runs. `GET /readyz`: it can take requests."""
+
+from starlette.types import Receive, Scope, Send
+
+from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, ApiError
+from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.responses import send_json
+
+
+class Health:
+    """For whoever starts, stops and balances gateways."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+
+    async def alive(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """200 as long as anything is answered."""
+        await send_json(send, b'{"status":"ok"}', request_id=scope["state"]["request_id"])
+
+    async def ready(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """200 when an enclave serves, the journal writes and no shutdown has begun; 503 otherwise."""
+        if self._market.draining or self._market.journal.failed or not self._market.link.ready:
+            raise ApiError(COORDINATOR_UNAVAILABLE, "not ready")
+        await send_json(send, b'{"status":"ready"}', request_id=scope["state"]["request_id"])

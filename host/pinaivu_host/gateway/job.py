@@ -1,0 +1,141 @@
+"""One request from auction to receipt: awards until one node answers, then exactly one settlement.
+
+The flow is never cancelled. A caller who leaves is a value that it looks at (`Departure`), so whatever was begun at
+the enclave or at a node is also ended there.
+"""
+
+import logging
+
+from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.attempt import (
+    AnswerBrokenError,
+    Attempt,
+    AttemptFailedError,
+    DeclinedError,
+)
+from pinaivu_host.gateway.auction import hold_auction
+from pinaivu_host.gateway.delivery import CallerStalledError, Sink
+from pinaivu_host.gateway.departure import CallerLeftError, Departure
+from pinaivu_host.gateway.errors import (
+    CONTEXT_LENGTH_EXCEEDED,
+    COORDINATOR_UNAVAILABLE,
+    NODE_FAILED,
+    SHUTTING_DOWN,
+    TIMEOUT,
+    UNSUPPORTED_PARAMETER,
+    ApiError,
+)
+from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.order import Order
+from pinaivu_host.gateway.settlement import Ending, Settlement
+from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.wire.link import Awarded, JobSettled, ReportFailure
+from pinaivu_shared.wire.node import Decline
+
+logger = logging.getLogger(__name__)
+
+
+class Job:
+    """Runs once. Every error reaches the caller through the sink."""
+
+    def __init__(self, market: Market, order: Order, sink: Sink, departure: Departure) -> None:
+        self._market, self._order, self._sink, self._departure = market, order, sink, departure
+        self._settlement = Settlement(market, order)
+
+    async def run(self) -> None:
+        """Serve the caller, or say why not. When the caller has left, return once the job is settled."""
+        self._market.jobs.begin(self._departure)
+        try:
+            await self._serve()
+        except CallerStalledError:
+            self._departure.leave("client_stalled")
+        finally:
+            self._market.jobs.end(self._departure)
+            self._settlement.close()
+
+    async def _serve(self) -> None:
+        try:
+            awarded = await hold_auction(self._market, self._order, self._departure)
+            answer, receipt = await self._answer(awarded)
+        except ApiError as error:
+            await self._tell(error)
+        except CoordinatorUnavailableError as error:
+            await self._tell(ApiError(COORDINATOR_UNAVAILABLE, str(error)))
+        except CallerLeftError:
+            await self._tell(ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again"))
+        else:
+            if not self._departure.caller_gone:
+                await self._sink.complete(answer, receipt)
+
+    async def _tell(self, error: ApiError) -> None:
+        if not self._departure.caller_gone:
+            await self._sink.fail(error)
+
+    async def _answer(self, awarded: Awarded) -> tuple[Answer, Receipt]:
+        """The complete answer and its receipt, from the first node that gives one."""
+        while True:
+            self._settlement.awarded(awarded.transcript)
+            attempt = Attempt(self._market, self._order, awarded, self._sink, self._departure)
+            try:
+                await attempt.run()
+            except AttemptFailedError as failed:
+                awarded = await self._next_award(awarded, failed.reason)
+            except DeclinedError as declined:
+                await self._settlement.settle(Ending("failed", declined.decline.reason))
+                raise _callers_mistake(declined.decline) from None
+            except AnswerBrokenError as broken:
+                await self._settle_broken(attempt, broken.reason)
+            except CallerLeftError:
+                return attempt.answer, await self._settle_left(attempt)
+            else:
+                return attempt.answer, await self._settle_complete(attempt)
+
+    async def _next_award(self, awarded: Awarded, reason: str) -> Awarded:
+        """Another node's award; ApiError (502, 504) when there is none, with a receipt that says so."""
+        logger.info("node failed", extra={"kv": {"request_id": awarded.request_id, "reason": reason}})
+        if self._departure.reason:
+            await self._settlement.settle(Ending("cancelled", self._departure.reason))
+            raise CallerLeftError
+        try:
+            result = await self._market.link.ask(ReportFailure(awarded.request_id, awarded.attempt, reason))
+        except CommandRefusedError as error:
+            await self._settlement.settle(Ending("failed", reason))
+            raise _no_answer(reason) from error
+        if isinstance(result, Awarded):
+            self._market.capacity.freed(self._order.command.model)
+            return result
+        if isinstance(result, JobSettled):
+            await self._settlement.accept(result)
+        raise _no_answer(reason)
+
+    async def _settle_complete(self, attempt: Attempt) -> Receipt:
+        delivery = self._sink.delivered(attempt.answer, complete=True)
+        receipt = await self._settlement.settle(Ending("completed", "", delivery, attempt.proof))
+        if receipt.outcome != "completed":
+            raise ApiError(NODE_FAILED, f"the node's proof does not hold: {receipt.reason}")
+        return receipt
+
+    async def _settle_broken(self, attempt: Attempt, reason: str) -> None:
+        delivery = self._sink.delivered(attempt.answer, complete=False)
+        await self._settlement.settle(Ending("failed", reason, delivery, attempt.proof))
+        raise _no_answer(reason)
+
+    async def _settle_left(self, attempt: Attempt) -> Receipt:
+        delivery = self._sink.delivered(attempt.answer, complete=False)
+        await self._settlement.settle(Ending("cancelled", self._departure.reason, delivery, attempt.proof))
+        raise CallerLeftError
+
+
+def _callers_mistake(decline: Decline) -> ApiError:
+    if decline.reason == "context_length_exceeded":
+        return ApiError(
+            CONTEXT_LENGTH_EXCEEDED, "the conversation is longer than the model's context", param="messages"
+        )
+    return ApiError(UNSUPPORTED_PARAMETER, "the node's engine does not support this request")
+
+
+def _no_answer(reason: str) -> ApiError:
+    if reason == "timeout":
+        return ApiError(TIMEOUT, "no node answered in time")
+    return ApiError(NODE_FAILED, f"the node failed: {reason}")

@@ -1,0 +1,41 @@
+"""`GET /v1/models` and `/v1/models/{id}`: what nodes offer right now, in OpenAI's shape."""
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from pinaivu_host.clock import now_ms
+from pinaivu_host.gateway.authentication import authenticate
+from pinaivu_host.gateway.errors import NO_SUCH_MODEL, ApiError
+from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.node_connections import NodeConnections
+from pinaivu_host.store.accounts import Accounts
+from pinaivu_host.store.models import FirstQuotes
+
+
+class Models:
+    """The models for which a standing quote exists, sorted; `created` is when the first was ever posted."""
+
+    def __init__(self, nodes: NodeConnections, first_quotes: FirstQuotes, accounts: Accounts) -> None:
+        self._nodes, self._first_quotes, self._accounts = nodes, first_quotes, accounts
+
+    async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """All of them."""
+        await authenticate(scope, self._accounts)
+        shown = [self._shown(model) for model in self._nodes.offered_models(now_ms())]
+        await self._send(scope, send, {"object": "list", "data": shown})
+
+    async def one(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """The model named by the path, slashes and colons included."""
+        await authenticate(scope, self._accounts)
+        model = scope["path_params"]["model"]
+        if model not in self._nodes.offered_models(now_ms()):
+            raise ApiError(NO_SUCH_MODEL, f"the model {model[:100]!r} is not offered right now", param="model")
+        await self._send(scope, send, self._shown(model))
+
+    def _shown(self, model: str) -> dict[str, object]:
+        created_s = self._first_quotes.first_s(model)
+        return {"id": model, "object": "model", "created": created_s, "owned_by": "pinaivu"}
+
+    @staticmethod
+    async def _send(scope: Scope, send: Send, shown: dict[str, object]) -> None:
+        await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])

@@ -1,0 +1,70 @@
+"""A request on its way to auction: its id, salt and commitments, and what of it a node will see."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pinaivu_host.clock import now_ms
+from pinaivu_host.gateway.chat_request import ChatRequest
+from pinaivu_host.gateway.envelope import Envelope
+from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError
+from pinaivu_host.store.accounts import Caller
+from pinaivu_shared.commitments import (
+    SALT_BYTES,
+    canonical_bytes,
+    forwarded_commitment,
+    forwarded_part,
+    request_commitment,
+)
+from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.ids import make_request_id
+from pinaivu_shared.wire.link import OpenJob
+
+MODEL_NAME_MAX: Final = 255
+TOKENS_MAX: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`command` opens the job; `forwarded` is the JSON a node gets, in canonical form."""
+
+    command: OpenJob
+    forwarded: bytes
+    salt: bytes
+    caller: Caller
+    chat: ChatRequest
+    envelope: Envelope
+
+
+def new_request_id() -> str:
+    """An id for a request that comes in now."""
+    return make_request_id(now_ms(), secrets.token_bytes(10))
+
+
+def make_order(request_id: str, body: dict[str, Any], chat: ChatRequest, caller: Caller) -> Order:
+    """Commit to the request; ApiError (422) for what has no canonical form."""
+    if len(chat.model) > MODEL_NAME_MAX:
+        raise unknown_model(chat.model)
+    salt = secrets.token_bytes(SALT_BYTES)
+    part = forwarded_part(body)
+    try:
+        forwarded = canonical_bytes(part)
+        command = OpenJob(
+            request_id=request_id,
+            model=chat.model,
+            request_commitment=request_commitment(body, salt),
+            forwarded_commitment=forwarded_commitment(part, salt),
+            request_bytes=len(forwarded),
+            max_tokens=min(chat.max_answer_tokens(), TOKENS_MAX),
+        )
+    except VerificationError as error:
+        raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None
+    envelope = Envelope(request_id, now_ms() // 1000, chat.model, service_tier=chat.service_tier is not None)
+    return Order(command, forwarded, salt, caller, chat, envelope)
+
+
+def unknown_model(model: str) -> ApiError:
+    """The error for a model that the market does not list."""
+    return ApiError(
+        MODEL_NOT_FOUND, f"the model {model[:100]!r} does not exist here; GET /v1/models lists them", param="model"
+    )

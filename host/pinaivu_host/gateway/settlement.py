@@ -1,0 +1,110 @@
+"""Settling a job: the enclave writes the receipt, the journal makes it durable, only then is anything final said."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.market import RECORD_KEPT_S, Market
+from pinaivu_host.gateway.order import Order
+from pinaivu_host.store.projection import JobRecord
+from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.signed import Signed
+from pinaivu_shared.wire.link import Delivery, JobSettled, SettleJob
+
+logger = logging.getLogger(__name__)
+
+DURABLE_LIMIT_S: Final = 30.0
+RECONNECT_LIMIT_S: Final = 10.0
+NOTHING: Final = Delivery(0, "")
+_receipts: Final[msgspec.json.Decoder[Receipt]] = msgspec.json.Decoder(Receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended, as the gateway saw it."""
+
+    outcome: str
+    reason: str = ""
+    delivery: Delivery = NOTHING
+    proof: Signed | None = None
+
+
+class Settlement:
+    """One job's way into the log. Made before its auction, so that the receipt finds its owner whatever happens."""
+
+    def __init__(self, market: Market, order: Order) -> None:
+        self._market, self._order = market, order
+        self._record = JobRecord(order.caller.account_id, order.salt)
+        self._request_id = order.command.request_id
+        market.journal.records[self._request_id] = self._record
+        self._settled = False
+
+    def awarded(self, transcript: bytes) -> None:
+        """The job got an award with this transcript."""
+        self._record.transcripts.append(transcript)
+
+    async def settle(self, ending: Ending) -> Receipt:
+        """Settle and wait for the receipt to be durable; CoordinatorUnavailableError if that cannot be known."""
+        self._record.proof = ending.proof
+        command = SettleJob(
+            self._request_id,
+            ending.outcome,  # type: ignore[arg-type]  # one of three literals
+            ending.reason,
+            ending.delivery,
+            ending.proof,
+        )
+        try:
+            settled = await self._market.link.call(command, JobSettled)
+        except CoordinatorUnavailableError:
+            return await self._settle_after_reconnect(command)
+        except CommandRefusedError as error:
+            return await self._receipt_of_another(error)
+        return await self.accept(settled)
+
+    async def accept(self, settled: JobSettled) -> Receipt:
+        """Take a receipt that the enclave wrote: its slot is free, its charge counts, its leaf becomes durable."""
+        self._market.capacity.freed(self._order.command.model)
+        self._order.caller.credit -= settled.charge
+        return await self._make_durable(settled.index, settled.receipt)
+
+    def close(self) -> None:
+        """The job has ended. If its receipt is still to come, its owner is remembered for a while."""
+        records = self._market.journal.records
+        if self._settled or not self._record.transcripts:
+            records.pop(self._request_id, None)
+        else:
+            asyncio.get_running_loop().call_later(RECORD_KEPT_S, records.pop, self._request_id, None)
+
+    async def _make_durable(self, index: int, raw: bytes) -> Receipt:
+        try:
+            async with asyncio.timeout(DURABLE_LIMIT_S):
+                await self._market.journal.durable(index)
+        except TimeoutError:
+            raise CoordinatorUnavailableError("the receipt could not be stored in time") from None
+        self._settled = True
+        return _receipts.decode(raw)
+
+    async def _settle_after_reconnect(self, command: SettleJob) -> Receipt:
+        """The link broke: whether the enclave settled is unknown until it is back."""
+        try:
+            async with asyncio.timeout(RECONNECT_LIMIT_S):
+                await self._market.link.wait_ready()
+                settled = await self._market.link.call(command, JobSettled)
+        except TimeoutError:
+            raise CoordinatorUnavailableError("the coordinator did not come back in time") from None
+        except CommandRefusedError as error:
+            return await self._receipt_of_another(error)
+        return await self.accept(settled)
+
+    async def _receipt_of_another(self, refused: CommandRefusedError) -> Receipt:
+        """The enclave knows no such open job: it was settled already, or lost with an enclave that is gone."""
+        await self._market.journal.flush()
+        found = await self._market.evidence.receipt_of_job(self._request_id)
+        if found is None:
+            logger.warning("job lost", extra={"kv": {"request_id": self._request_id, "refusal": refused.refusal}})
+            raise CoordinatorUnavailableError("the coordinator has lost this job") from refused
+        return await self._make_durable(*found)

@@ -1,0 +1,122 @@
+"""The host put together: store, journal, link, nodes, gateway; started in that order, ended in the other."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.routing import BaseRoute
+
+from pinaivu_host.capacity import Capacity
+from pinaivu_host.gateway.admin import Admin
+from pinaivu_host.gateway.app import Gateway, route, websocket_route
+from pinaivu_host.gateway.attestation import Attestation
+from pinaivu_host.gateway.chat import DEFAULT_BODY_BYTES_MAX, ChatCompletions
+from pinaivu_host.gateway.health import Health
+from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.models import Models
+from pinaivu_host.gateway.receipts import Receipts
+from pinaivu_host.link import EnclaveLink
+from pinaivu_host.link_address import LinkAddress
+from pinaivu_host.node_connections import NodeConnections
+from pinaivu_host.nodes import NodeEndpoint
+from pinaivu_host.store.accounts import Accounts
+from pinaivu_host.store.database import Database
+from pinaivu_host.store.evidence import EvidenceStore
+from pinaivu_host.store.journal import Journal
+from pinaivu_host.store.models import FirstQuotes
+from pinaivu_shared.wire.node import NODE_PATH
+
+logger = logging.getLogger(__name__)
+NEW_ENCLAVE_CLOSE: Final = 1012
+"""WebSocket "service restart": the node comes back and registers with the new enclave."""
+
+CUT_LIMIT_S: Final = 10.0
+"""How long a job that was cut short may take to be settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """What the operator decides. `configuration` is handed to the enclave as it is."""
+
+    enclave: LinkAddress
+    database_url: str
+    configuration: bytes
+    admin_key: str | None = None
+    max_body_bytes: int = DEFAULT_BODY_BYTES_MAX
+    queue_ms: int = 5000
+    queue_max: int = 256
+    drain_ms: int = 25_000
+
+
+class Host:
+    """Make it inside the event loop that runs it."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database_url)
+        self.journal: Final = Journal(self._database)
+        self.nodes: Final = NodeConnections()
+        self.link: Final = EnclaveLink(
+            settings.enclave,
+            journal=self.journal,
+            configuration=settings.configuration,
+            on_new_enclave=lambda: self.nodes.close_all(NEW_ENCLAVE_CLOSE, "new_enclave"),
+        )
+        self.accounts: Final = Accounts(self._database)
+        self.first_quotes: Final = FirstQuotes(self._database)
+        self.market: Final = Market(
+            link=self.link,
+            journal=self.journal,
+            nodes=self.nodes,
+            capacity=Capacity(waiting_max=settings.queue_max),
+            evidence=EvidenceStore(self._database),
+            queue_s=settings.queue_ms / 1000,
+        )
+        self.app: Final = Gateway(self._routes())
+        self._linking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to write leaves and to look for the enclave."""
+        await self.journal.start()
+        await self.first_quotes.load()
+        self._linking = asyncio.create_task(self.link.run())
+
+    async def drain(self) -> None:
+        """Take no new jobs; let the running ones end, but not for longer than the settings say."""
+        self.market.draining = True
+        await self.market.jobs.ended(self._settings.drain_ms / 1000)
+        self.market.jobs.leave_all()
+        await self.market.jobs.ended(CUT_LIMIT_S)
+
+    async def stop(self) -> None:
+        """Drop the link and write what was pushed until now."""
+        if self._linking is not None:
+            self._linking.cancel()
+            await asyncio.gather(self._linking, return_exceptions=True)
+        await self.journal.close()
+        self._database.close()
+
+    def _routes(self) -> list[BaseRoute]:
+        settings, market = self._settings, self.market
+        chat = ChatCompletions(market, self.accounts, max_body_bytes=settings.max_body_bytes)
+        models = Models(self.nodes, self.first_quotes, self.accounts)
+        receipts = Receipts(market.evidence, self.journal, self.accounts)
+        health = Health(market)
+        admin = Admin(self.accounts, admin_key=settings.admin_key)
+        nodes = NodeEndpoint(
+            link=self.link, connections=self.nodes, capacity=market.capacity, first_quotes=self.first_quotes
+        )
+        return [
+            route("/v1/chat/completions", "POST", chat),
+            route("/v1/models", "GET", models.list),
+            route("/v1/models/{model:path}", "GET", models.one),
+            route("/v1/receipts/{request_id}", "GET", receipts.receipt),
+            route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
+            route("/v1/attestation", "GET", Attestation(self.link).attest),
+            route("/healthz", "GET", health.alive),
+            route("/readyz", "GET", health.ready),
+            route("/admin/v1/accounts", "POST", admin.create_account),
+            route("/admin/v1/accounts/{account_id}", "GET", admin.account),
+            websocket_route(NODE_PATH, nodes.serve),
+        ]

@@ -1,0 +1,81 @@
+"""What one node says about one job, in order, between its connection and the job that reads it.
+
+Bounded: a node's connection carries many jobs, so a job whose caller reads too slowly is cancelled rather than
+holding up the others.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
+
+JobMessage = Accept | Decline | Delta | Prove
+MESSAGES_MAX: Final = 8192
+BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+class JobChannel:
+    """One reader, one writer, both in the event loop. After `closed` nothing more comes."""
+
+    __slots__ = ("_cancel", "_held_bytes", "_messages", "_waiter", "_woken", "cancelled", "closed", "overflowed")
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._messages: deque[JobMessage] = deque()
+        self._held_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._woken = False
+        self.closed = False
+        self.cancelled = False
+        self.overflowed = False
+
+    def put(self, message: JobMessage, size_bytes: int) -> None:
+        """From the node. Past the bound the job is cancelled there, and all but its proof is dropped."""
+        if self.closed:
+            return
+        self._held_bytes += size_bytes
+        if len(self._messages) >= MESSAGES_MAX or self._held_bytes > BYTES_MAX:
+            self.overflowed = True
+            self.cancel()
+        if not self.overflowed or isinstance(message, Prove):
+            self._messages.append(message)
+        self.wake()
+
+    def close(self) -> None:
+        """The node is gone, or has said its last word."""
+        self.closed = True
+        self.wake()
+
+    def cancel(self) -> None:
+        """Tell the node to stop and prove what it generated; once is enough."""
+        if not self.cancelled and not self.closed:
+            self.cancelled = True
+            self._cancel()
+
+    def wake(self) -> None:
+        """Let the reader look again."""
+        self._woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def take(self) -> list[JobMessage]:
+        """Everything that came since."""
+        messages = list(self._messages)
+        self._messages.clear()
+        self._held_bytes = 0
+        return messages
+
+    async def wait(self, limit_s: float) -> None:
+        """Return when woken, or after `limit_s` seconds."""
+        if not self._woken:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(max(limit_s, 0.0), self.wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self._woken = False

@@ -1,0 +1,137 @@
+"""Accounts and API keys. A key is shown once; what is stored is its SHA-256 (DESIGN section 5).
+
+Credit is the host's own bookkeeping, deposits minus the charges of settled jobs, until the enclave's ledger holds
+customer accounts: the host can lie about it, but not about any receipt it was computed from.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from pinaivu_host.clock import now_ms
+from pinaivu_host.store.database import Database
+from pinaivu_host.store.schema import ACCOUNTS, API_KEYS
+from pinaivu_shared.ids import API_KEY_PREFIX
+
+CACHE_S: Final = 1.0
+CACHED_KEYS_MAX: Final = 10_000
+_KEY: Final = re.compile(re.escape(API_KEY_PREFIX) + r"[A-Za-z0-9_-]{48}")
+
+
+@dataclass(slots=True)
+class Caller:
+    """Whoever holds a key. `credit` falls as jobs of this process settle, and is read anew every second."""
+
+    account_id: str
+    credit: int  # micro-USDC, may be negative
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as its operator sees it; `credit` is what is left, in micro-USDC."""
+
+    account_id: str
+    name: str
+    credit: int
+
+
+@dataclass(slots=True)
+class _Cached:
+    until: float
+    caller: asyncio.Future[Caller | None]
+
+
+class Accounts:
+    """Who may ask, and what they have left."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: dict[bytes, _Cached] = {}
+
+    async def caller(self, api_key: str) -> Caller | None:
+        """The holder of this key as of at most CACHE_S ago, None if there is none."""
+        if _KEY.fullmatch(api_key) is None:
+            return None
+        digest = hashlib.sha256(api_key.encode()).digest()
+        loop = asyncio.get_running_loop()
+        cached = self._cache.get(digest)
+        if cached is None or cached.until < loop.time():
+            cached = self._look_up(digest, loop)
+        return await asyncio.shield(cached.caller)
+
+    async def caller_now(self, api_key: str) -> Caller | None:
+        """The holder of this key as the database has it now."""
+        self._cache.pop(hashlib.sha256(api_key.encode()).digest(), None)
+        return await self.caller(api_key)
+
+    def _look_up(self, digest: bytes, loop: asyncio.AbstractEventLoop) -> _Cached:
+        """One query for all who ask for the same key at the same time."""
+        if len(self._cache) >= CACHED_KEYS_MAX:
+            self._cache.clear()
+        task = loop.create_task(self._database.read(lambda connection: _find_caller(connection, digest)))
+        cached = _Cached(loop.time() + CACHE_S, task)
+        task.add_done_callback(lambda _: self._forget_failure(digest, cached))
+        self._cache[digest] = cached
+        return cached
+
+    def _forget_failure(self, digest: bytes, cached: _Cached) -> None:
+        if (cached.caller.cancelled() or cached.caller.exception()) and self._cache.get(digest) is cached:
+            del self._cache[digest]
+
+    async def create(self, *, name: str, credit: int) -> tuple[str, str]:
+        """A new account with its first key: account id and key."""
+        account_id = "acct_" + secrets.token_hex(16)
+
+        def change(connection: Connection) -> str:
+            row = {"id": account_id, "name": name, "credit_micro_usdc": credit, "spent_micro_usdc": 0}
+            connection.execute(insert(ACCOUNTS).values(**row, created_ms=now_ms()))
+            return add_key(connection, account_id=account_id, label=name)
+
+        return account_id, await self._database.write(change)
+
+    async def account(self, account_id: str) -> Account | None:
+        """An account by its id."""
+        query = select(ACCOUNTS).where(ACCOUNTS.c.id == account_id)
+        row = await self._database.read(lambda connection: connection.execute(query).first())
+        if row is None:
+            return None
+        return Account(account_id, row.name, row.credit_micro_usdc - row.spent_micro_usdc)
+
+    async def revoke(self, api_key: str) -> None:
+        """Take a key out of use; every host notices within CACHE_S."""
+        digest = hashlib.sha256(api_key.encode()).digest()
+        change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest).values(revoked_ms=now_ms())
+        await self._database.write(lambda connection: connection.execute(change))
+        self._cache.pop(digest, None)
+
+
+def add_key(connection: Connection, *, account_id: str, label: str) -> str:
+    """A new key for an account: the only time it is seen in full."""
+    api_key = API_KEY_PREFIX + secrets.token_urlsafe(36)
+    connection.execute(
+        insert(API_KEYS).values(
+            key_sha256=hashlib.sha256(api_key.encode()).digest(),
+            account_id=account_id,
+            label=label,
+            prefix=api_key[:12],
+            created_ms=now_ms(),
+        )
+    )
+    return api_key
+
+
+def _find_caller(connection: Connection, digest: bytes) -> Caller | None:
+    query = select(
+        API_KEYS.c.account_id, API_KEYS.c.revoked_ms, ACCOUNTS.c.credit_micro_usdc, ACCOUNTS.c.spent_micro_usdc
+    ).join_from(API_KEYS, ACCOUNTS)
+    row = connection.execute(query.where(API_KEYS.c.key_sha256 == digest)).first()
+    if row is None:
+        return None
+    credit = row.credit_micro_usdc - row.spent_micro_usdc
+    return Caller(row.account_id, credit, disabled=row.revoked_ms is not None)

@@ -1,0 +1,95 @@
+"""The SQL database: SQLite beside the host by default, PostgreSQL by URL. Point look-ups run in a few threads.
+
+The journal has a connection of its own (store.journal); everything here is short.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+
+_Found = TypeVar("_Found")
+READ_THREADS: Final = 2
+BUSY_LIMIT_S: Final = 10
+
+
+class Database:
+    """One engine, migrated to the newest schema when opened."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Final = _open_engine(url)
+        migrate(self.engine)
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="database")
+
+    async def read(self, query: Callable[[Connection], _Found]) -> _Found:
+        """Run a short query in a thread of the pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+
+    async def write(self, change: Callable[[Connection], _Found]) -> _Found:
+        """Run a short transaction in a thread of the pool; it commits, or changes nothing."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, change)
+
+    def close(self) -> None:
+        """Wait for what runs, then close every connection."""
+        self._threads.shutdown()
+        self.engine.dispose()
+
+    def _read(self, query: Callable[[Connection], _Found]) -> _Found:
+        with self.engine.connect() as connection:
+            return query(connection)
+
+    def _write(self, change: Callable[[Connection], _Found]) -> _Found:
+        with self.engine.begin() as connection:
+            return change(connection)
+
+
+def sqlite_url(data_folder: Path) -> str:
+    """The URL of the embedded database in this folder, which is made if need be."""
+    data_folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{data_folder / 'host.sqlite'}"
+
+
+def insert_missing(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert the rows whose primary key is not there yet."""
+    found = list(rows)
+    if found:
+        connection.execute(_insert_missing(connection, table), found)
+
+
+def _insert_missing(connection: Connection, table: Table) -> Insert:
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to its newest version, in one transaction."""
+    from alembic import command  # noqa: PLC0415 - a heavy import, needed once
+    from alembic.config import Config  # noqa: PLC0415
+
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    configuration.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+
+
+def _open_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_LIMIT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a commit is on disk before anybody hears of it
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,114 @@
+"""The host's tables. The leaves are the truth; what is a projection says so and can be rebuilt from them.
+
+Amounts are micro-USDC, times milliseconds since 1970. Types are those that SQLite and PostgreSQL share.
+"""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, MetaData, String, Table, Text
+
+METADATA: Final = MetaData()
+
+ACCOUNTS: Final = Table(
+    "accounts",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("credit_micro_usdc", BigInteger, nullable=False),  # everything ever deposited
+    Column("spent_micro_usdc", BigInteger, nullable=False),  # projection: charges of the account's receipts
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("key_sha256", LargeBinary(32), primary_key=True),
+    Column("account_id", String(64), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("prefix", String(12), nullable=False),  # to recognise a key by; the key itself is shown once
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger, nullable=True),
+)
+
+LEAVES: Final = Table(
+    "leaves",
+    METADATA,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+)
+
+TREE_NODES: Final = Table(  # projection: every complete subtree, see pinaivu_shared.log.tree
+    "tree_nodes",
+    METADATA,
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("node_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+CHECKPOINTS: Final = Table(
+    "checkpoints",
+    METADATA,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+
+CONFIGURATIONS: Final = Table(  # projection of configuration leaves
+    "configurations",
+    METADATA,
+    Column("digest", String(80), primary_key=True),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("configuration", LargeBinary, nullable=False),
+)
+
+EPOCHS: Final = Table(  # projection of epoch leaves
+    "epochs",
+    METADATA,
+    Column("attestation", String(80), primary_key=True),  # digest of the document
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("configuration", String(80), nullable=False),  # digest
+)
+
+RECEIPTS: Final = Table(  # projection of receipt leaves, but for the owner and the salt
+    "receipts",
+    METADATA,
+    Column("request_id", String(40), primary_key=True),
+    Column("leaf_index", BigInteger, nullable=False, unique=True),
+    Column("account_id", String(64), nullable=True),
+    Column("salt", LargeBinary(32), nullable=True),
+    Column("charge_micro_usdc", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("node_id", String(64), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("transcript", String(80), nullable=False),  # digest
+    Column("node_proof", String(80), nullable=False),  # digest, or empty
+    Column("attestation", String(80), nullable=False),  # digest
+    Column("created_ms", BigInteger, nullable=False),
+    Index("receipts_of_account", "account_id", "created_ms"),
+)
+
+TRANSCRIPTS: Final = Table(
+    "transcripts",
+    METADATA,
+    Column("digest", String(80), primary_key=True),
+    Column("transcript", LargeBinary, nullable=False),
+)
+
+NODE_PROOFS: Final = Table(
+    "node_proofs",
+    METADATA,
+    Column("digest", String(80), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+MODELS: Final = Table(  # when each model was first offered here, which `created` of /v1/models shows
+    "models",
+    METADATA,
+    Column("model", String(255), primary_key=True),
+    Column("first_quoted_ms", BigInteger, nullable=False),
+)

@@ -1,0 +1,229 @@
+"""A node for the host's tests: a real WebSocket, a real key, and a script that says what it does with each offer."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from pinaivu_shared.canonical import decode, encode
+from pinaivu_shared.commitments import forwarded_commitment, response_commitment
+from pinaivu_shared.ids import digest_of, node_id_of
+from pinaivu_shared.manifest import KeyManifest
+from pinaivu_shared.sealing import seal
+from pinaivu_shared.signed import Signed, sign_as_node
+from pinaivu_shared.terms import Acceptance, Award, Challenge, Proof, Quote, Registration
+from pinaivu_shared.wire import node as wire
+
+Script = Callable[["Offered"], Awaitable[None]]
+FAR_MS = 2**52
+
+
+@dataclass
+class Offered:
+    """One offer, and what a script can answer to it."""
+
+    node: "FakeNode"
+    award: Award
+    signed: Signed
+    request: Any
+    salt: bytes
+    cancelled: asyncio.Event
+
+    async def accept(self) -> None:
+        """Take the award."""
+        acceptance = Acceptance(
+            request_id=self.award.request_id,
+            node_id=self.award.node_id,
+            session=self.award.session,
+            award=digest_of(self.signed.payload),
+        )
+        signed = sign_as_node("acceptance", encode(acceptance), self.node.key)
+        await self.node.send(wire.Accept(self.award.request_id, signed))
+
+    async def decline(self, reason: wire.DeclineReason) -> None:
+        """Refuse the award."""
+        await self.node.send(wire.Decline(self.award.request_id, reason))
+
+    async def delta(self, content: str = "", **fields: Any) -> None:
+        """A piece of the answer."""
+        await self.node.send(wire.Delta(self.award.request_id, content, **fields))
+
+    async def prove(self, content: str, *, outcome: Any = "completed", **changes: Any) -> None:
+        """Prove an answer of one choice with this text; `choice`, `tokens` replace the defaults."""
+        choice = changes.get("choice") or {
+            "index": 0,
+            "message": {"content": content},
+            "finish_reason": changes.get("finish_reason", "stop"),
+        }
+        prompt_tokens, completion_tokens = changes.get("tokens", (11, max(1, len(content) // 4)))
+        proof = Proof(
+            request_id=self.award.request_id,
+            node_id=self.award.node_id,
+            session=self.award.session,
+            sequence=1,
+            public_key=self.node.public_key.hex(),
+            award=digest_of(self.signed.payload),
+            outcome=outcome,
+            reason="",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            forwarded_commitment=forwarded_commitment(self.request, self.salt),
+            response_commitment=response_commitment([choice], self.salt),
+            first_token_ms=1,
+            duration_ms=2,
+        )
+        await self.node.send(wire.Prove(self.award.request_id, sign_as_node("proof", encode(proof), self.node.key)))
+
+    async def answer(self, *pieces: str, finish_reason: Any = "stop") -> None:
+        """Accept, stream these pieces, finish, prove."""
+        await self.accept()
+        for piece in pieces:
+            await self.delta(piece)
+        await self.delta(finish_reason=finish_reason)
+        await self.prove("".join(pieces), finish_reason=finish_reason)
+
+
+def echoing(*pieces: str) -> Script:
+    """The script of a node that always gives the same answer."""
+
+    async def script(offered: Offered) -> None:
+        await offered.answer(*pieces)
+
+    return script
+
+
+async def endless(offered: Offered) -> None:
+    """Stream until cancelled, then prove what was streamed."""
+    await offered.accept()
+    told = ""
+    while not offered.cancelled.is_set():
+        told += "x"
+        await offered.delta("x")
+        await asyncio.sleep(0.01)
+    await offered.prove(told, outcome="cancelled", finish_reason=None)
+
+
+class FakeNode:
+    """Connects, registers, quotes, and runs `script` for each offer. `offers` and `cancels` are what it was told."""
+
+    def __init__(self, port: int, script: Script, *, models: Iterable[str] = ("m",), slots: int = 1000) -> None:
+        self.key = Ed25519PrivateKey.generate()
+        self.public_key = self.key.public_key().public_bytes_raw()
+        self.node_id = node_id_of(self.public_key)
+        self.script, self.models, self.slots = script, tuple(models), slots
+        self.offers: list[Award] = []
+        self.cancels: list[str] = []
+        self.goodbyes: list[wire.Goodbye] = []
+        self.acknowledged = asyncio.Event()
+        self._port = port
+        self._offered: dict[str, Offered] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._socket: ClientConnection
+        self._changed = asyncio.Event()
+
+    async def start(self) -> "FakeNode":
+        """Connect and quote; return once every quote stands."""
+        address = f"ws://127.0.0.1:{self._port}{wire.NODE_PATH}"
+        self._socket = await connect(address, max_size=None, compression=None)
+        await self.send(wire.Hello(wire.NODE_PROTOCOL, self.public_key, b"n" * 32, "fake"))
+        welcome = await self.receive()
+        assert isinstance(welcome, wire.Welcome), welcome
+        manifest = decode(welcome.manifest, KeyManifest, check="manifest")
+        challenge = decode(welcome.challenge.payload, Challenge, check="challenge")
+        self.session = challenge.session
+        registration = Registration(
+            session=challenge.session,
+            challenge=challenge.challenge,
+            public_key=self.public_key.hex(),
+            operator="operator",
+        )
+        await self.send(wire.Register(sign_as_node("registration", encode(registration), self.key)))
+        accepted = await self.receive()
+        assert isinstance(accepted, wire.RegistrationAccepted), accepted
+        for sequence, model in enumerate(self.models, start=1):
+            await self._quote(model, sequence, manifest)
+            acknowledged = await self.receive()
+            assert isinstance(acknowledged, wire.QuoteAcknowledged), acknowledged
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def stop(self) -> None:
+        """Cut the connection."""
+        self._socket.transport.abort()
+        await self.gone()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def gone(self) -> None:
+        """Wait until the connection has ended."""
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    @property
+    def close_code(self) -> int | None:
+        """With which code the gateway closed."""
+        return self._socket.close_code
+
+    async def told(self, *, cancels: int = 0, offers: int = 0) -> None:
+        """Wait until so many cancels and offers have come."""
+        while len(self.cancels) < cancels or len(self.offers) < offers:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def send(self, message: wire.NodeMessage) -> None:
+        """One message to the gateway; lost if the connection is gone."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._socket.send(wire.encode(message))
+
+    async def receive(self) -> wire.FromGateway:
+        """The next message of the gateway."""
+        raw = await self._socket.recv(decode=False)
+        return wire.decode_from_gateway(raw)
+
+    async def _quote(self, model: str, sequence: int, manifest: KeyManifest) -> None:
+        quote = Quote(
+            session=self.session,
+            sequence=sequence,
+            node_id=self.node_id,
+            model=model,
+            input_price=10_000,
+            output_price=20_000,
+            slots=self.slots,
+            context_length=100_000,
+            expires_ms=FAR_MS,
+        )
+        signed = msgspec.msgpack.encode(sign_as_node("quote", encode(quote), self.key))
+        await self.send(wire.PostQuote(seal(signed, manifest.sealing_public_key())))
+
+    async def _read(self) -> None:
+        while True:
+            self._take(await self.receive())
+            self._changed.set()
+
+    def _take(self, message: wire.FromGateway) -> None:
+        match message:
+            case wire.Offer():
+                award = decode(message.award.payload, Award, check="award")
+                request = msgspec.json.decode(message.request)
+                offered = Offered(self, award, message.award, request, message.salt, asyncio.Event())
+                self._offered[award.request_id] = offered
+                self.offers.append(award)
+                task = asyncio.create_task(self._run(offered))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case wire.Cancel():
+                self.cancels.append(message.request_id)
+                self._offered[message.request_id].cancelled.set()
+            case wire.Goodbye():
+                self.goodbyes.append(message)
+            case _:
+                pass
+
+    async def _run(self, offered: Offered) -> None:
+        await self.script(offered)

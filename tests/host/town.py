@@ -1,0 +1,108 @@
+"""A host on real sockets for each test: fake enclave, fake nodes, everything between them as it is deployed."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.host.fake_enclave import FakeEnclave
+from tests.host.fake_node import FakeNode, Script, echoing
+
+from pinaivu_host.host import Host, HostSettings
+from pinaivu_host.link_address import parse_address
+from pinaivu_host.server import GatewayServer, listen, make_server
+from pinaivu_host.store.database import sqlite_url
+from pinaivu_shared.canonical import encode
+from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms
+
+ADMIN_KEY = "admin-key-of-the-tests"
+CONFIGURATION = Configuration(
+    version=1,
+    platform="simulator",
+    origin="test.example/log",
+    models=(
+        ModelTerms(model="m", input_reserve_price=20_000, output_reserve_price=60_000, expected_completion_tokens=100),
+        ModelTerms(model="a/b:1", input_reserve_price=1, output_reserve_price=1, expected_completion_tokens=100),
+    ),
+    fee_bps=1000,
+    quality_prior_bps=5000,
+    jobs=JobLimits(attempts=3, first_token_ms=60_000, duration_ms=600_000),
+    metering=MeteringLimits(completion_allowance=16, template_allowance=1024),
+    quote_lifetime_ms=600_000,
+    max_nodes=100,
+    max_open_jobs=10_000,
+    witnesses=(),
+    quorum=0,
+)
+
+
+class Town:
+    """Everything of one test. `settings` change the host's, before `open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.enclave = FakeEnclave(folder / "enclave.sock")
+        self.configuration = CONFIGURATION
+        self.settings: dict[str, Any] = {}
+        self.nodes: list[FakeNode] = []
+        self.clients: list[httpx.AsyncClient] = []
+        self.host: Host
+
+    async def open(self) -> "Town":
+        await self.enclave.start()
+        await self.open_host()
+        await self.host.link.wait_ready()
+        self.account_id, self.key = await self.host.accounts.create(name="tests", credit=10_000_000)
+        return self
+
+    async def open_host(self) -> None:
+        defaults: dict[str, Any] = {"admin_key": ADMIN_KEY, "queue_ms": 30_000}
+        self.host = Host(
+            HostSettings(
+                enclave=parse_address(f"unix:{self.enclave.path}"),
+                database_url=sqlite_url(self.folder / "data"),
+                configuration=encode(self.configuration),
+                **(defaults | self.settings),
+            )
+        )
+        self.listener: socket.socket = listen("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.server: GatewayServer = make_server(self.host.app)
+        await self.host.start()
+        self.serving = asyncio.create_task(self.server.serve(sockets=[self.listener]))
+
+    async def close_host(self) -> None:
+        self.server.should_exit = True
+        await self.serving
+        await self.host.stop()
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.aclose()
+        for node in self.nodes:
+            await node.stop()
+        await self.close_host()
+        await self.enclave.stop()
+
+    async def node(self, script: Script | None = None, **settings: Any) -> FakeNode:
+        node = await FakeNode(self.port, script or echoing("Hel", "lo"), **settings).start()
+        self.nodes.append(node)
+        return node
+
+    def client(self, key: str | None = None) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"authorization": f"Bearer {key or self.key}"},
+            timeout=60,
+            trust_env=False,
+        )
+        self.clients.append(client)
+        return client
+
+    async def chat(self, **fields: Any) -> httpx.Response:
+        return await self.client().post("/v1/chat/completions", json=request(**fields))
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
