@@ -83,7 +83,7 @@ async def test_an_engine_that_is_down_is_offered_again_after_a_probe() -> None:
     token, nothing = streamed(chunk("x", "length")), refused("404 Not Found", {})
     offered = [listed, token, nothing, nothing]
     async with (
-        serving(*offered, listed, *offered, [ScriptedEngine.HOLD]) as scripted,
+        serving(*offered, *offered, [ScriptedEngine.HOLD]) as scripted,
         supervised(scripted.address) as supervisor,
     ):
         await ready(supervisor)
