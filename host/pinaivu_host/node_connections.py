@@ -110,6 +110,13 @@ class NodeConnections:
         }
         return sorted(offered)
 
+    def offering(self, now_ms: int) -> int:
+        """How many nodes have a standing quote."""
+        return sum(
+            any(until_ms > now_ms for until_ms in connection.offered_until_ms.values())
+            for connection in self._by_session.values()
+        )
+
     def __len__(self) -> int:
         """How many nodes are registered."""
         return len(self._by_session)

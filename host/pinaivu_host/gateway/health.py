@@ -2,6 +2,7 @@
 
 from starlette.types import Receive, Scope, Send
 
+from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, ApiError
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.responses import send_json
@@ -18,7 +19,12 @@ class Health:
         await send_json(send, b'{"status":"ok"}', request_id=scope["state"]["request_id"])
 
     async def ready(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """200 when an enclave serves, the journal writes and no shutdown has begun; 503 otherwise."""
+        """200 when an enclave serves, the journal writes and no shutdown has begun; 503 otherwise.
+
+        `nodes` says how many of them have a standing quote; none does not make the gateway unready.
+        """
         if self._market.draining or self._market.journal.failed or not self._market.link.ready:
             raise ApiError(COORDINATOR_UNAVAILABLE, "not ready")
-        await send_json(send, b'{"status":"ready"}', request_id=scope["state"]["request_id"])
+        offering = self._market.nodes.offering(now_ms())
+        body = b'{"status":"ready","nodes":%d}' % offering
+        await send_json(send, body, request_id=scope["state"]["request_id"])
