@@ -1,0 +1,64 @@
+"""A whole network as a user would start it: `pinaivu dev --json`, and its first line."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+Description = dict[str, Any]
+Start = Callable[..., Any]
+
+
+@contextmanager
+def running(folder: Path, engine: str, *, nodes: int = 2, slots: int | None = None) -> Iterator[Description]:
+    """A network on `folder`; ended by SIGTERM, which it must survive to exit 0."""
+    command = [
+        sys.executable, "-m", "pinaivu_shared.command", "dev", "--json", "--port", "0", "--engine", engine,
+        "--nodes", str(nodes), "--data-dir", str(folder), "--slots", str(slots or ""),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()
+            assert first, "pinaivu dev ended before it was ready; its log is above"
+            yield json.loads(first)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait()
+    assert status == 0
+
+
+@pytest.fixture(scope="session")
+def echo_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Description]:
+    """Two nodes that echo the last message."""
+    with running(tmp_path_factory.mktemp("echo"), "echo") as network:
+        yield network
+
+
+@pytest.fixture
+def client(echo_network: Description) -> Iterator[openai.OpenAI]:
+    """The openai SDK, pointed at the echo network."""
+    with openai.OpenAI(base_url=echo_network["base_url"], api_key=echo_network["api_key"]) as found:
+        yield found
+
+
+@contextmanager
+def http(network: Description) -> Iterator[httpx.Client]:
+    """A plain HTTP client with the network's API key."""
+    headers = {"authorization": f"Bearer {network['api_key']}"}
+    with httpx.Client(base_url=network["base_url"], headers=headers, timeout=60, trust_env=False) as found:
+        yield found
+
+
+def pids_of(folder: Path) -> dict[str, Any]:
+    """The process ids as `pinaivu dev` keeps them."""
+    found: dict[str, Any] = json.loads((folder / "pids.json").read_text())
+    return found
