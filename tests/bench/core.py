@@ -1,14 +1,16 @@
-"""The coordinator without I/O: commands per second, and its cost as a multiple of the bare cryptography of the same job."""
+"""The coordinator without I/O: commands per second, and its cost beside the bare cryptography of the same job."""
 
+import functools
 import os
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from tests.enclave.market import Market, Node
+
 from pinaivu_shared.signed import sign_p256
 from pinaivu_shared.wire import link
-from tests.enclave.market import Market, Node
 
 JOBS = 300
 ROUNDS = 9
@@ -41,12 +43,12 @@ def bench_core() -> list[tuple[str, str]]:
 def _settled_jobs(market: Market, nodes: dict[str, Node]) -> float:
     spent = 0.0
     for _ in range(JOBS):
-        awarded, seconds = _timed(lambda: market.open_job())
+        awarded, seconds = _timed(market.open_job)
         spent += seconds
         node = nodes[awarded.node_id]
         accept, settle = node.accept(awarded), node.completed(awarded)
         for command in (accept, settle):
-            _, seconds = _timed(lambda command=command: market.coordinator.apply(command, market.now_ms))
+            _, seconds = _timed(functools.partial(market.coordinator.apply, command, market.now_ms))
             spent += seconds
     market.leaves.extend(leaf.leaf for leaf in market.coordinator._journal.unacknowledged()[-JOBS:])
     market.coordinator.apply(link.AcknowledgeLeaves(market.coordinator._journal.size), market.now_ms)

@@ -1,0 +1,18 @@
+"""`make bench`: print every figure, one a line."""
+
+from rich.console import Console
+from rich.table import Table
+from tests.bench.core import bench_core
+from tests.bench.gateway import bench_gateway
+
+
+def main() -> None:
+    """Measure in turn; the table is complete or an exception says what broke."""
+    table = Table("figure", "value")
+    for what, figure in [*bench_core(), *bench_gateway()]:
+        table.add_row(what, figure)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
