@@ -50,4 +50,4 @@ def free_port() -> int:
 
 def default_folder() -> Path:
     """Where `pinaivu dev` keeps its network unless told otherwise."""
-    return Path.cwd() / ".pinaivu"
+    return Path(".pinaivu")
