@@ -22,7 +22,8 @@ INTRODUCTION = """\
 # Commands
 
 Written by `scripts/write_cli_docs.py` from `--help`. Each flag has an environment variable, shown in brackets;
-flags win. Machine output goes to stdout, everything for people to stderr. Exit status: 0 done or valid, 1 not valid, 2 cannot be
+flags win. Machine output goes to stdout, everything for people to stderr.
+Exit status: 0 done or valid, 1 not valid, 2 cannot be
 read or wrong usage.
 """
 
