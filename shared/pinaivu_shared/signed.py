@@ -4,6 +4,7 @@ A signature covers `pinaivu/<kind>/v1` NUL payload, so that no signed thing can 
 The enclave signs with ECDSA P-256 / SHA-256, deterministic (RFC 6979) and low-s; nodes sign with Ed25519.
 """
 
+import functools
 import re
 from typing import Final, Literal
 
@@ -63,6 +64,7 @@ def verify_node(kind: NodeKind, signed: Signed, public_key: Ed25519PublicKey) ->
     return signed.payload
 
 
+@functools.lru_cache(maxsize=4096)
 def load_node_key(raw: bytes) -> Ed25519PublicKey:
     """A node's public key from its 32 raw bytes.
 

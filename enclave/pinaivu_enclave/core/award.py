@@ -35,15 +35,16 @@ class AwardOffice:
             return eligible
         deadline_ms = now_ms + self._configuration.jobs.duration_ms
         transcript = self._auction(request, 1, eligible)
-        award = self._terms(request, 1, transcript, deadline_ms, now_ms)
+        raw = encode(transcript)
+        award = self._terms(request, transcript, raw, deadline_ms, now_ms)
         return Job(
             request=request,
             phase=Phase.AWARDED,
             award=award,
             signed_award=sign_as_enclave("award", encode(award), self._keys.receipt),
             public_key=self._state.nodes[award.node_id].public_key,
-            transcript=transcript,
-            transcript_digest=award.transcript,
+            transcript=raw,
+            bids=len(transcript.bids),
             deadline_ms=deadline_ms,
         )
 
@@ -60,10 +61,10 @@ class AwardOffice:
             return None
         attempt = job.award.attempt + 1
         self._book.free_slot(job.award.node_id, job.award.model)
-        job.transcript = self._auction(job.request, attempt, eligible)
-        job.award = self._terms(job.request, attempt, job.transcript, job.deadline_ms, now_ms)
+        transcript = self._auction(job.request, attempt, eligible)
+        job.transcript, job.bids = encode(transcript), len(transcript.bids)
+        job.award = self._terms(job.request, transcript, job.transcript, job.deadline_ms, now_ms)
         job.signed_award = sign_as_enclave("award", encode(job.award), self._keys.receipt)
-        job.transcript_digest = job.award.transcript
         job.public_key = self._state.nodes[job.award.node_id].public_key
         job.phase, job.failed = Phase.AWARDED, failed
         return job
@@ -87,7 +88,7 @@ class AwardOffice:
         quality = self._configuration.quality_prior_bps
         return run_auction(lot, [bid_of(one, quality_bps=quality) for one in eligible])
 
-    def _terms(self, request: OpenJob, attempt: int, transcript: Transcript, deadline_ms: int, now_ms: int) -> Award:
+    def _terms(self, request: OpenJob, transcript: Transcript, raw: bytes, deadline_ms: int, now_ms: int) -> Award:
         standing = self._book.standing(request.model, transcript.bids[0].bid.node_id)
         quote = standing.quote
         max_prompt = min(request.request_bytes + self._configuration.metering.template_allowance, quote.context_length)
@@ -96,7 +97,7 @@ class AwardOffice:
         self._book.take_slot(quote.node_id, quote.model)
         return Award(
             request_id=request.request_id,
-            attempt=attempt,
+            attempt=transcript.attempt,
             node_id=quote.node_id,
             session=quote.session,
             model=quote.model,
@@ -104,7 +105,7 @@ class AwardOffice:
             forwarded_commitment=request.forwarded_commitment,
             request_bytes=request.request_bytes,
             quote=standing.digest,
-            transcript=digest_of(encode(transcript)),
+            transcript=digest_of(raw),
             input_price=transcript.input_price,
             output_price=transcript.output_price,
             max_prompt_tokens=max_prompt,

@@ -204,7 +204,7 @@ def _awarded(job: Job) -> link.Awarded:
         job.award.node_id,
         job.award.attempt,
         job.signed_award,
-        encode(job.transcript),
+        job.transcript,
     )
 
 

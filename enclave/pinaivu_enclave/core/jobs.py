@@ -7,7 +7,6 @@ import msgspec
 
 from pinaivu_enclave.core.commands import IllegalCommandError, UnknownSubjectError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.second_score import Transcript
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire.link import AcceptAward, OpenJob, ReportFailure, SettleJob
@@ -41,8 +40,8 @@ class Job(msgspec.Struct, kw_only=True):
     award: Award
     signed_award: Signed
     public_key: bytes
-    transcript: Transcript
-    transcript_digest: str
+    transcript: bytes
+    bids: int
     deadline_ms: int
     failed: frozenset[str] = frozenset()
 

@@ -51,10 +51,10 @@ class SettlementOffice:
     def _receipt(self, job: Job, evidence: Evidence, metered: Metered, proof: Proof | None, now_ms: int) -> Receipt:
         auction = ReceiptAuction(
             rule="second-score-v1",
-            bids=len(job.transcript.bids),
+            bids=job.bids,
             input_price=job.award.input_price,
             output_price=job.award.output_price,
-            transcript=job.transcript_digest,
+            transcript=job.award.transcript,
         )
         unpaid = Receipt(
             version=1,
