@@ -4,6 +4,11 @@ UV     := 0.13.9
 BIN    := .venv/bin
 READY  := .venv/.ready
 
+# A machine behind a proxy has that proxy's certificate among the system's, not among uv's own.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 .PHONY: setup demo dev test lint bench lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 

@@ -36,7 +36,10 @@ async def run_demo(plan: NetworkPlan) -> bool:
         bundle = await _fetch_bundle(network, request_id)
         trust = network.data.trust.read_bytes()
     console.print("\n\nthe network is down; what follows needs nothing of it", style="dim")
+    console.print("\n[bold]receipt[/bold]")
+    console.print_json(msgspec.json.encode(parse_bundle(bundle).receipt).decode())
     valid = _judge(console, bundle, trust, request, choices)
+    console.print("\n[bold]the same receipt, its payment raised by 1 USDC[/bold]")
     return valid and not _judge(console, _raise_payment(bundle), trust, request, choices)
 
 
@@ -72,11 +75,8 @@ def _client(network: Network) -> httpx.AsyncClient:
 def _judge(
     console: Console, bundle: bytes, trust: bytes, request: dict[str, Any], choices: list[dict[str, Any]]
 ) -> bool:
-    parsed = parse_bundle(bundle)
-    console.print("\n[bold]receipt[/bold]")
-    console.print_json(msgspec.json.encode(parsed.receipt).decode())
     try:
-        verified = verify_bundle(parsed, parse_trust(trust), request=request, choices=choices)
+        verified = verify_bundle(parse_bundle(bundle), parse_trust(trust), request=request, choices=choices)
     except VerificationError as error:
         console.print(f"[bold red]not valid[/bold red]  {error}")
         return False
