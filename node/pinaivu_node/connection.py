@@ -1,9 +1,10 @@
 """The connection to the gateway: one WebSocket, dialled from here, so that a node works behind any NAT."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -16,6 +17,7 @@ CONNECT_SECONDS: Final = 20
 _CLOSE_SECONDS: Final = 2
 _QUEUED_MESSAGES: Final = 16
 _RECEIVE_BYTES: Final = 64 * 1024
+_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class ConnectionLostError(PeerError):
@@ -79,31 +81,59 @@ class GatewayConnection:
 
 @asynccontextmanager
 async def open_connection(url: str) -> AsyncIterator[GatewayConnection]:
-    """Dial the gateway at its WebSocket URL; ConnectionLostError when that fails within CONNECT_SECONDS."""
-    context = ssl.create_default_context() if url.startswith("wss:") else None
+    """Dial the gateway at its WebSocket URL; ConnectionLostError when it does not answer within CONNECT_SECONDS."""
     async with trio.open_nursery() as nursery:
+        with _reaching():
+            stream = await _dial(url)
         try:
-            websocket = await _dial(nursery, url, context)
-        except (OSError, trio_websocket.HandshakeError, trio.TooSlowError, ssl.SSLError) as error:
-            raise ConnectionLostError("gateway", f"cannot be reached: {type(error).__name__} {error}".strip()) from None
-        try:
-            yield GatewayConnection(websocket)
+            with _reaching():
+                websocket = await _begin_websocket(nursery, stream, url)
+            try:
+                yield GatewayConnection(websocket)
+            finally:
+                with trio.move_on_after(_CLOSE_SECONDS):
+                    await websocket.aclose()
         finally:
-            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await websocket.aclose()
+            await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
 
 
-async def _dial(nursery: trio.Nursery, url: str, context: ssl.SSLContext | None) -> trio_websocket.WebSocketConnection:
-    with trio.fail_after(CONNECT_SECONDS):
-        return await trio_websocket.connect_websocket_url(
-            nursery,
-            url,
-            ssl_context=context,
-            message_queue_size=_QUEUED_MESSAGES,
-            max_message_size=MAX_MESSAGE_BYTES,
-            receive_buffer_size=_RECEIVE_BYTES,
-        )
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            yield
+    except (OSError, ssl.SSLError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        raise ConnectionLostError("gateway", f"cannot be reached: {type(error).__name__} {error}".strip()) from None
+    except trio_websocket.HandshakeError as error:
+        raise ConnectionLostError("gateway", f"is no endpoint for nodes: {error!r}") from None
+
+
+async def _dial(url: str) -> _Stream:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    if parts.scheme == "ws":
+        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+async def _begin_websocket(nursery: trio.Nursery, stream: _Stream, url: str) -> trio_websocket.WebSocketConnection:
+    parts = urlsplit(url)
+    return await trio_websocket.wrap_client_stream(
+        nursery,
+        stream,
+        parts.netloc,
+        parts.path,
+        message_queue_size=_QUEUED_MESSAGES,
+        max_message_size=MAX_MESSAGE_BYTES,
+        receive_buffer_size=_RECEIVE_BYTES,
+    )
 
 
 def _lost(error: trio_websocket.ConnectionClosed) -> ConnectionLostError:

@@ -168,7 +168,7 @@ class Attempt:
             self._deadline = min(self._deadline, self._loop.time() + PROOF_LIMIT_S)
 
     def _take_decline(self, decline: Decline) -> None:
-        if decline.reason in {"context_length_exceeded", "unsupported_request"} and not self._accepted:
+        if decline.reason in {"context_length_exceeded", "unsupported_request"} and not self.answering:
             raise DeclinedError(decline)
         raise self._failure(decline.reason)
 

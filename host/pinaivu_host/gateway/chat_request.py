@@ -199,21 +199,18 @@ def _detail(loc: Sequence[str | int], message: str, kind: str, body: object) -> 
     if kind.startswith("union_tag"):
         kind = "invalid_type"
     path: list[str | int] = ["body"]
-    here = body
+    here: Any = body
     for position, step in enumerate(loc):
-        inside = _inside(here, step)
-        if inside is not None:
-            here = inside
+        if _holds(here, step):
+            here = here[step]
         elif kind != "missing" or position < len(loc) - 1:
             continue
         path.append(step)
     return Detail(path, message.removeprefix("Value error, "), kind)
 
 
-def _inside(value: object, step: str | int) -> object:
-    """What `value` holds at this step of a path, None where the step is no step of the body."""
+def _holds(value: object, step: str | int) -> bool:
+    """Whether this step of a path is one of the body, and not a name that pydantic gave to a union's member."""
     if isinstance(value, dict):
-        return value.get(step)
-    if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        return value[step]
-    return None
+        return step in value
+    return isinstance(value, list) and isinstance(step, int) and step < len(value)

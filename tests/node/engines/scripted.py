@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -28,7 +28,7 @@ class ScriptedEngine:
             await self._read_request(stream)
             for part in self._scripts.pop(0):
                 if part == self.HOLD:
-                    await stream.receive_some()
+                    await _wait_for_end(stream)
                     self.left.set()
                     return
                 await stream.send_all(part)
@@ -44,6 +44,12 @@ class ScriptedEngine:
         self.heads.append(head.decode())
         self.requests.append(json.loads(body) if body else {})
         self.asked.set()
+
+
+async def _wait_for_end(stream: trio.SocketStream) -> None:
+    with suppress(trio.BrokenResourceError):
+        while await stream.receive_some():
+            pass
 
 
 @asynccontextmanager

@@ -235,23 +235,27 @@ async def test_a_refused_connection_means_that_the_engine_is_down() -> None:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("begun", [[BEGUN], []], ids=["in mid-stream", "before the first byte"])
-async def test_leaving_closes_the_connection_to_the_engine(begun: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    "script", [[BEGUN, ScriptedEngine.HOLD], [ScriptedEngine.HOLD]], ids=["in mid-stream", "early"]
+)
+async def test_leaving_closes_the_connection_to_the_engine(script: list[bytes]) -> None:
     async with (
-        serving([*begun, ScriptedEngine.HOLD]) as scripted,
+        serving(script) as scripted,
         OpenAIEngine(scripted.address, api_key="", connections=1) as engine,
+        trio.open_nursery() as nursery,
     ):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, engine)
-            await scripted.asked.wait()
-            nursery.cancel_scope.cancel()
-        await scripted.left.wait()
+        begun = trio.Event()
+        nursery.start_soon(_read, engine, begun)
+        await (begun if script[0] == BEGUN else scripted.asked).wait()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await scripted.left.wait()
 
 
-async def _read(engine: OpenAIEngine) -> None:
+async def _read(engine: OpenAIEngine, begun: trio.Event) -> None:
     async with engine.answer(engine_request(HELLO, model="m", limit=9, extras={})) as answer:
         async for _ in answer:
-            pass
+            begun.set()
 
 
 @pytest.mark.trio

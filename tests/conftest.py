@@ -1,0 +1,9 @@
+"""Property tests have no time limit; `HYPOTHESIS_PROFILE=ci` makes them many and the same every time."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, max_examples=1000, derandomize=True, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
