@@ -346,8 +346,24 @@ _json = st.recursive(
     max_leaves=12,
 )
 _names = st.sampled_from(
-    "model messages stream stop tools tool_choice n response_format max_tokens logit_bias stream_options "
-    "temperature seed functions modalities x".split()
+    [
+        "model",
+        "messages",
+        "stream",
+        "stop",
+        "tools",
+        "tool_choice",
+        "n",
+        "response_format",
+        "max_tokens",
+        "logit_bias",
+        "stream_options",
+        "temperature",
+        "seed",
+        "functions",
+        "modalities",
+        "x",
+    ]
 )
 _messages = st.lists(
     st.fixed_dictionaries(
