@@ -21,6 +21,7 @@ from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.wire import link
 
 MAX_CONNECTIONS: Final = 8
+MAX_ATTESTATIONS: Final = 32
 OUTBOX_MESSAGES: Final = 1024
 READ_BYTES: Final = 65_536
 TICK_SECONDS: Final = 1.0
@@ -85,6 +86,7 @@ class EnclaveServer:
         self._epoch: ServingEpoch | None = None
         self._active: Outbox | None = None
         self._connections = 0
+        self._attesting = 0
         self._module = trio.CapacityLimiter(1)
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
@@ -115,14 +117,40 @@ class EnclaveServer:
                 self._active = None
 
     async def _read(self, stream: trio.SocketStream, outbox: Outbox, connection: trio.CancelScope) -> None:
-        async for call in _calls(stream):
-            try:
-                effects = await self._carry_out(call.command, outbox)
-            except PinaivuError as error:
-                effects = [link.Refused(error.code, str(error))]
-            for effect in effects:
-                await self._dispatch(effect, outbox, call.id)
-        connection.cancel()
+        async with trio.open_nursery() as nursery:
+            async for call in _calls(stream):
+                if isinstance(call.command, link.Attest) and self._epoch is not None and outbox is self._active:
+                    await self._begin_attestation(nursery, call, outbox)
+                else:
+                    await self._answer(call, outbox)
+            connection.cancel()
+
+    async def _answer(self, call: link.Call, outbox: Outbox) -> None:
+        try:
+            effects = await self._carry_out(call.command, outbox)
+        except PinaivuError as error:
+            effects = [link.Refused(error.code, str(error))]
+        for effect in effects:
+            await self._dispatch(effect, outbox, call.id)
+
+    async def _begin_attestation(self, nursery: trio.Nursery, call: link.Call, outbox: Outbox) -> None:
+        """Anybody may ask for a document, and the module is slow: it must not hold up the market."""
+        if self._attesting >= MAX_ATTESTATIONS:
+            await outbox.put(link.Answer(call.id, link.Refused("overloaded", "too many attestations at once")))
+            return
+        self._attesting += 1
+        nursery.start_soon(self._attest, call, outbox)
+
+    async def _attest(self, call: link.Call, outbox: Outbox) -> None:
+        assert self._epoch is not None
+        assert isinstance(call.command, link.Attest)
+        try:
+            document = await trio.to_thread.run_sync(
+                self._epoch.attest, self._platform.nsm, call.command.nonce, limiter=self._module
+            )
+        finally:
+            self._attesting -= 1
+        await outbox.put(link.Answer(call.id, document))
 
     async def _dispatch(self, effect: Effect, outbox: Outbox, call_id: int) -> None:
         if isinstance(effect, link.LeafAppended | link.CheckpointSigned):
@@ -138,11 +166,6 @@ class EnclaveServer:
             raise IllegalCommandError("Introduce comes first, and a newer host may have taken over")
         if self._epoch is None:
             return await self._carry_out_boot(command)
-        if isinstance(command, link.Attest):
-            answer = await trio.to_thread.run_sync(
-                self._epoch.attest, self._platform.nsm, command.nonce, limiter=self._module
-            )
-            return [answer]
         if isinstance(command, link.Configure):
             return self._configure_again(command)
         if isinstance(command, link.Resume | link.FinishResume):

@@ -18,6 +18,7 @@ MAX_CANONICAL_BYTES = 1 << 20
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Text = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]*\Z", max_length=4096)]
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,255}\Z")]
+ShortName = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,64}\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 OptionalDigest = Annotated[str, msgspec.Meta(pattern=r"\A(sha256:[0-9a-f]{64})?\Z")]
 Hex = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2})*\Z", max_length=16384)]

@@ -11,6 +11,8 @@ from pinaivu_shared.canonical import CanonicalStruct, Name, Natural, decode
 from pinaivu_shared.errors import VerificationError
 
 MAX_CONFIGURATION_BYTES: Final = 256 * 1024
+MAX_NODES: Final = 2_000
+"""So many bids at their longest still fit, as a transcript, into one frame of the enclave link."""
 
 Platform = Literal["nitro", "simulator", "qemu"]
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
@@ -58,7 +60,7 @@ class Configuration(CanonicalStruct, frozen=True):
     jobs: JobLimits
     metering: MeteringLimits
     quote_lifetime_ms: Annotated[int, msgspec.Meta(ge=1000, le=86_400_000)]
-    max_nodes: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    max_nodes: Annotated[int, msgspec.Meta(ge=1, le=MAX_NODES)]
     max_open_jobs: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     witnesses: tuple[Name, ...]
     quorum: Natural

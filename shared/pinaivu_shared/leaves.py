@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pinaivu_shared.canonical import CanonicalStruct, Hex32, Name, Natural, decode, encode
+from pinaivu_shared.canonical import CanonicalStruct, Hex32, Natural, ShortName, decode, encode
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.ids import NodeId
 from pinaivu_shared.manifest import KeyManifest
@@ -40,7 +40,7 @@ class RegistrationLeaf(CanonicalStruct, frozen=True, tag="registration"):
 
     node_id: NodeId
     public_key: Hex32
-    operator: Name
+    operator: ShortName
     registered_ms: Natural
     coordinator_signature: str
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Digest, Name, Natural, decode, encode
+from pinaivu_shared.canonical import CanonicalStruct, Digest, Name, Natural, ShortName, decode, encode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import NodeId, RequestId
 from pinaivu_shared.money import BASIS_POINTS
@@ -22,7 +22,7 @@ class Bid(CanonicalStruct, frozen=True):
     """An eligible quote as the auction saw it. `quote` is the digest of its signed payload."""
 
     node_id: NodeId
-    operator: Name
+    operator: ShortName
     quote: Digest
     input_price: PositivePrice
     output_price: PositivePrice

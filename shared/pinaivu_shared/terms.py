@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Digest, Hex32, Name, Natural, OptionalDigest, Text
+from pinaivu_shared.canonical import CanonicalStruct, Digest, Hex32, Name, Natural, OptionalDigest, ShortName, Text
 from pinaivu_shared.ids import NodeId, RequestId, SessionId
 
 Outcome = Literal["completed", "cancelled", "failed", "refused"]
@@ -32,7 +32,7 @@ class Registration(CanonicalStruct, frozen=True):
     session: SessionId
     challenge: Hex32
     public_key: Hex32
-    operator: Name
+    operator: ShortName
 
 
 class Registered(CanonicalStruct, frozen=True):

@@ -34,7 +34,7 @@ def market_configuration(origin: str, models: Sequence[str], *, first_token_ms: 
             jobs=JobLimits(attempts=3, first_token_ms=first_token_ms, duration_ms=600_000),
             metering=MeteringLimits(completion_allowance=8, template_allowance=512),
             quote_lifetime_ms=120_000,
-            max_nodes=10_000,
+            max_nodes=1_000,
             max_open_jobs=100_000,
             witnesses=(),
             quorum=0,

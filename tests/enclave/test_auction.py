@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinaivu_shared.canonical import decode, encode
+from pinaivu_shared.configuration import MAX_NODES
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.second_score import Bid, Lot, run_auction, verify_transcript
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire import link
 
@@ -162,3 +164,15 @@ def test_the_running_average_of_answers_replaces_the_configured_expectation(mark
     market.settle(market.open_job(), cheap)
     after = verify_transcript(market.open_job(max_tokens=0).transcript).completion_tokens
     assert (before, after) == (256, 74)
+
+
+def test_the_longest_transcript_fits_into_one_frame_of_the_link() -> None:
+    """2,000 bids with the longest operators, prices and scores there can be."""
+    lot = msgspec.structs.replace(
+        LOT, model="m" * 255, prompt_tokens=2**31, completion_tokens=2**31, input_reserve_price=2**40
+    )
+    longest = [bid(number, 2**40 - number, 2**40, quality=1, operator=f"{number:064}") for number in range(MAX_NODES)]
+    transcript = encode(run_auction(lot, longest))
+    signed = Signed(bytes(4096), bytes(72))
+    award = link.Awarded("req_" + "0" * 26, "ses_" + "0" * 32, "node_" + "0" * 32, 3, signed, transcript)
+    assert len(msgspec.msgpack.encode(link.Answer(2**53, award))) < link.MAX_FRAME_BYTES
