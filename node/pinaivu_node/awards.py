@@ -74,9 +74,8 @@ class AwardCheck:
 
     def _use_up(self, award: Award, now_ms: int) -> None:
         _require(award.request_id not in self._seen, "was offered before")
-        over = [request_id for request_id, deadline_ms in self._seen.items() if deadline_ms <= now_ms]
-        for request_id in over:
-            del self._seen[request_id]
+        while self._seen and (oldest := next(iter(self._seen))) and self._seen[oldest] <= now_ms:
+            del self._seen[oldest]
         self._seen[award.request_id] = award.deadline_ms
 
 

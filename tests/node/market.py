@@ -166,9 +166,12 @@ class Gateway:
         await self.websocket.send_message(encode_message(message))
 
     async def receive(self, kind: type[_Message]) -> _Message:
-        message = decode_from_node(cast("bytes", await self.websocket.get_message()))
+        message = await self.any()
         assert isinstance(message, kind), message
         return message
+
+    async def any(self) -> FromNode:
+        return decode_from_node(cast("bytes", await self.websocket.get_message()))
 
     async def welcome(self, **changes: Any) -> None:
         """Answer Hello with a Welcome of which some parts may be changed."""
@@ -248,7 +251,7 @@ class Counter:
         """All deltas up to the proof, and the proof."""
         deltas: list[Delta] = []
         while True:
-            message = decode_from_node(cast("bytes", await self.gateway.websocket.get_message()))
+            message = await self.gateway.any()
             if isinstance(message, Prove):
                 payload = verify_node("proof", message.proof, load_node_key(NODE.public_key))
                 return deltas, decode(payload, Proof, check="proof")
