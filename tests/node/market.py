@@ -122,21 +122,21 @@ class Enclave:
         challenge = Challenge(session=session, node_id=NODE.node_id, challenge="33" * 32, expires_ms=NOW_MS + 60_000)
         return msgspec.structs.replace(challenge, **changes)
 
-    def award(self, quote: Quote, digest: str, body: dict[str, Any], **changes: Any) -> Award:
+    def award(self, standing: Quote, digest: str, body: dict[str, Any], **changes: Any) -> Award:
         self._requests += 1
         award = Award(
             request_id=make_request_id(NOW_MS, self._requests.to_bytes(10)),
             attempt=1,
-            node_id=quote.node_id,
-            session=quote.session,
-            model=quote.model,
+            node_id=standing.node_id,
+            session=standing.session,
+            model=standing.model,
             request_commitment=digest_of(b"whole request"),
             forwarded_commitment=forwarded_commitment(body, SALT),
             request_bytes=len(canonical_bytes(body)),
             quote=digest,
             transcript=digest_of(b"transcript"),
-            input_price=quote.input_price,
-            output_price=quote.output_price,
+            input_price=standing.input_price,
+            output_price=standing.output_price,
             max_prompt_tokens=100,
             max_completion_tokens=50,
             payment_cap=1000,

@@ -11,6 +11,7 @@ import trio
 class ScriptedEngine:
     """Answers each request with the next script: the raw bytes of a response, sent part by part.
 
+    `asked`, `left` and `told` are set when a request came, its client left, and a script was sent to its end.
     After the parts the connection is closed, or held open until the client leaves when the script ends in `HOLD`.
     """
 
@@ -20,7 +21,7 @@ class ScriptedEngine:
         self._scripts = list(scripts)
         self.requests: list[dict[str, Any]] = []
         self.heads: list[str] = []
-        self.asked, self.left = trio.Event(), trio.Event()
+        self.asked, self.left, self.told = trio.Event(), trio.Event(), trio.Event()
         self.address = ""
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -32,6 +33,7 @@ class ScriptedEngine:
                     self.left.set()
                     return
                 await stream.send_all(part)
+            self.told.set()
 
     async def _read_request(self, stream: trio.SocketStream) -> None:
         raw = b""
