@@ -61,9 +61,9 @@ class EnclaveLink:
 
         Raises CommandRefusedError when the enclave refuses it, CoordinatorUnavailableError when there is no enclave.
         """
-        if self._opened is None or not self.ready:
-            raise CoordinatorUnavailableError("the coordinator is not available")
         async with self._slots:
+            if self._opened is None or not self.ready:
+                raise CoordinatorUnavailableError("the coordinator is not available")
             result = await self._opened.ask(command)
         if isinstance(result, Refused):
             raise CommandRefusedError(result.code, result.detail)
@@ -92,7 +92,9 @@ class EnclaveLink:
     async def _hold_connection(self) -> bool:
         """Connect, boot, serve until the end; whether it got as far as serving."""
         reader, writer = await open_link(self._address)
-        connection = LinkConnection(reader, writer, on_push=self._store, room=self._journal.room)
+        connection = LinkConnection(
+            reader, writer, on_push=self._store, room=self._journal.room, on_close=self._serving.clear
+        )
         self._opened = connection
         tasks = [asyncio.create_task(connection.run()), asyncio.create_task(self._acknowledge(connection))]
         try:

@@ -38,9 +38,10 @@ class LinkConnection:
         *,
         on_push: Callable[[Push], None],
         room: Callable[[], Awaitable[None]],
+        on_close: Callable[[], None],
     ) -> None:
         self._reader, self._writer = reader, writer
-        self._on_push, self._room = on_push, room
+        self._on_push, self._room, self._on_close = on_push, room, on_close
         self._waiting: dict[int, tuple[asyncio.Future[Result], float]] = {}
         self._last_id = 0
         self._closed = False
@@ -81,6 +82,7 @@ class LinkConnection:
         if self._closed:
             return
         self._closed = True
+        self._on_close()
         self._writer.transport.abort()
         waiting, self._waiting = self._waiting, {}
         for answer, _ in waiting.values():

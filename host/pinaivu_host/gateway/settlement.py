@@ -1,6 +1,7 @@
 """Settling a job: the enclave writes the receipt, the journal makes it durable, only then is anything final said."""
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -92,13 +93,18 @@ class Settlement:
         """The link broke: whether the enclave settled is unknown until it is back."""
         try:
             async with asyncio.timeout(RECONNECT_LIMIT_S):
-                await self._market.link.wait_ready()
-                settled = await self._market.link.call(command, JobSettled)
+                settled = await self._ask_until_answered(command)
         except TimeoutError:
             raise CoordinatorUnavailableError("the coordinator did not come back in time") from None
         except CommandRefusedError as error:
             return await self._receipt_of_another(error)
         return await self.accept(settled)
+
+    async def _ask_until_answered(self, command: SettleJob) -> JobSettled:
+        while True:
+            await self._market.link.wait_ready()
+            with contextlib.suppress(CoordinatorUnavailableError):
+                return await self._market.link.call(command, JobSettled)
 
     async def _receipt_of_another(self, refused: CommandRefusedError) -> Receipt:
         """The enclave knows no such open job: it was settled already, or lost with an enclave that is gone."""

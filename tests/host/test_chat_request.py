@@ -1,0 +1,206 @@
+"""What a request may say: accepted, 422 with the field named, 400 where it makes no sense, never anything else."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.host.shape import check_shape
+from tests.host.town import Town, request
+
+from pinaivu_host.gateway.body import parse_object
+from pinaivu_host.gateway.chat_request import read_chat_request
+from pinaivu_host.gateway.chat_rules import check_chat
+from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.order import make_order, new_request_id
+from pinaivu_host.store.accounts import Caller
+from pinaivu_shared.wire.link import OpenJob
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": "1"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
+        ({"stream": "maybe"}, "stream"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"stop": []}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "magic"}]}, "tools.0"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages.0"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "system", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
+        ({"model": 5}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": None}, "model"),
+        ({"seed": 1.5}, "seed"),
+        ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+    ],
+)
+async def test_fields_that_are_wrong_are_422_and_named(town: Town, fields: dict[str, Any], param: str) -> None:
+    response = await town.chat(**fields)
+    missing = response.json()["detail"][0]["type"] == "missing"
+    body = check_shape(response, 422, "invalid_request_error", "missing_field" if missing else "invalid_value")
+    assert body["error"]["param"] == param
+    assert body["error"]["message"].startswith(param + ": ")
+    assert not town.enclave.all_of(OpenJob)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"stream_options": {"include_usage": True}}, "invalid_request", "stream_options"),
+        ({"stream": False, "stream_options": {}}, "invalid_request", "stream_options"),
+        ({"top_logprobs": 2}, "invalid_request", "top_logprobs"),
+        ({"n": 2}, "unsupported_parameter", "n"),
+        ({"logit_bias": {"5": 1}}, "unsupported_parameter", "logit_bias"),
+        ({"functions": []}, "unsupported_parameter", "functions"),
+        ({"function_call": "auto"}, "unsupported_parameter", "function_call"),
+        ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
+        ({"audio": {}}, "unsupported_parameter", "audio"),
+        ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "unsupported_parameter", "tools"),
+        ({"tool_choice": {"type": "custom"}}, "unsupported_parameter", "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "invalid_request", "tool_choice"),
+        ({"tool_choice": "required"}, "invalid_request", "tool_choice"),
+    ],
+)
+async def test_what_makes_no_sense_here_is_400(town: Town, fields: dict[str, Any], code: str, param: str) -> None:
+    body = check_shape(await town.chat(**fields), 400, "invalid_request_error", code)
+    assert body["error"]["param"] == param
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "unsupported_image_url"),
+        ({"type": "input_audio", "input_audio": {}}, "unsupported_parameter"),
+        ({"type": "file", "file": {}}, "unsupported_parameter"),
+    ],
+)
+async def test_parts_that_no_node_takes_are_400(town: Town, part: dict[str, Any], code: str) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "see"}, part]}]
+    body = check_shape(await town.chat(messages=messages), 400, "invalid_request_error", code)
+    assert body["error"]["param"] == "messages.0.content"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 16.0},
+        {"temperature": None, "stop": None, "tools": None, "n": None, "stream": None, "logit_bias": {}},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+        {"messages": [{"role": "developer", "content": "x", "name": None}, {"role": "user", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png,x"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": "x"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                },
+                {"role": "tool", "content": "4", "tool_call_id": "1"},
+            ]
+        },
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
+        {
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+        },
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}},
+        {"stop": "x", "seed": 5, "user": "me", "store": True, "unheard_of": {"a": [None, 1.5]}},
+        {"modalities": ["text"], "reasoning_effort": "low", "verbosity": "low"},
+    ],
+)
+async def test_what_clients_really_send_is_accepted(town: Town, fields: dict[str, Any]) -> None:
+    await town.node()
+    assert (await town.chat(**fields)).status_code == 200
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+_names = st.sampled_from(
+    [
+        "model",
+        "messages",
+        "stream",
+        "stop",
+        "tools",
+        "tool_choice",
+        "n",
+        "response_format",
+        "max_tokens",
+        "logit_bias",
+        "stream_options",
+        "temperature",
+        "seed",
+        "functions",
+        "modalities",
+        "x",
+    ]
+)
+_messages = st.lists(
+    st.fixed_dictionaries(
+        {}, optional={"role": st.sampled_from(["user", "assistant", "tool", "x"]) | _json, "content": _json}
+    ),
+    max_size=3,
+)
+_bodies = st.dictionaries(_names, _json | _messages, max_size=6).map(lambda body: {"model": "m", **body})
+
+
+def read_order(raw: bytes) -> None:
+    """Do what the chat endpoint does with a body, up to the auction; an error must be the caller's."""
+    try:
+        body = parse_object(raw)
+        chat = read_chat_request(body)
+        check_chat(chat)
+        make_order(new_request_id(), body, chat, Caller("acct_x", 1, disabled=False))
+    except ApiError as caught:
+        error = caught
+    else:
+        return
+    assert error.kind.status in {400, 422}
+    assert json.loads(error.body("req_x"))["error"]["message"]
+
+
+@given(st.one_of(st.binary(max_size=200), _bodies.map(lambda body: json.dumps(body).encode())))
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_body_is_an_order_or_the_callers_error(raw: bytes) -> None:
+    read_order(raw)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_a_good_body_with_one_byte_changed_is_an_order_or_the_callers_error(data: st.DataObject) -> None:
+    good = json.dumps(request(temperature=0.5, stop=["a"], tools=[], stream_options={"include_usage": True})).encode()
+    place = data.draw(st.integers(0, len(good) - 1))
+    read_order(good[:place] + bytes([data.draw(st.integers(0, 255))]) + good[place + 1 :])

@@ -1,0 +1,204 @@
+"""`pinaivu host`: flags, keys, a process that ends cleanly on SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.host.fake_enclave import FakeEnclave
+from tests.host.fake_node import FakeNode, Offered
+from tests.host.town import CONFIGURATION, request
+
+from pinaivu_host.cli import host
+from pinaivu_shared.canonical import encode
+from pinaivu_shared.sse import data_events
+
+pytestmark = pytest.mark.anyio
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Process]:
+    """`pinaivu host serve` as a process, until it is ready."""
+    (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
+    command = "import sys; from pinaivu_host.cli import host; sys.exit(host(sys.argv[1:]))"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", command, "serve", "--listen", f"127.0.0.1:{port}"),
+        *("--enclave", f"unix:{folder / 'enclave.sock'}", "--configuration", str(folder / "configuration.json")),
+        *("--data-dir", str(folder / "data"), *arguments),
+        stderr=PIPE,
+    )
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while process.returncode is None:
+                try:
+                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                        break
+                except httpx.TransportError:
+                    continue
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def enclave(tmp_path: Path) -> AsyncIterator[FakeEnclave]:
+    found = FakeEnclave(tmp_path / "enclave.sock")
+    await found.start()
+    yield found
+    await found.stop()
+
+
+def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert host(["create-key", "--data-dir", str(folder / "data"), "--account", "dev", "--credit", "100"]) == 0
+    return capsys.readouterr().out.strip()
+
+
+async def test_a_created_key_is_printed_once_and_works(
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    assert key.startswith("sk-pnv-")
+    port = free_port()
+    async with served(tmp_path, port) as process, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/v1/models", headers={"authorization": f"Bearer {key}"})
+        assert answer.json() == {"object": "list", "data": []}
+        process.send_signal(signal.SIGTERM)
+        _, logged = await process.communicate()
+        assert process.returncode == 0
+        assert b"Traceback" not in logged
+        assert key.encode() not in logged
+
+
+async def test_running_streams_end_before_the_process_does(
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    port = free_port()
+    proceed = asyncio.Event()
+
+    async def wait(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta("begun")
+        await proceed.wait()
+        await offered.delta(" and ended")
+        await offered.delta(finish_reason="stop")
+        await offered.prove("begun and ended")
+
+    async with served(tmp_path, port) as process, httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        node = await FakeNode(port, wait).start()
+        url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {key}"}
+        text = ""
+        async with client.stream("POST", url, headers=headers, json=request(stream=True)) as response:
+            async for piece in response.aiter_text():
+                text += piece
+                if "begun" in piece and not proceed.is_set():
+                    process.send_signal(signal.SIGTERM)
+                    while (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                        assert process.returncode is None
+                    refused = await client.post(url, headers=headers, json=request())
+                    assert refused.json()["error"]["code"] == "shutting_down"
+                    proceed.set()
+        assert text.endswith("data: [DONE]\n\n")
+        assert await process.wait() == 0
+        await node.gone()
+
+
+async def test_streams_that_take_too_long_are_told_why_they_end(
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    port = free_port()
+
+    async def until_cancelled(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta("begun")
+        await offered.cancelled.wait()
+        await offered.prove("begun", outcome="cancelled", finish_reason=None)
+
+    async with (
+        served(tmp_path, port, "--drain-ms", "50") as process,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+        node = await FakeNode(port, until_cancelled).start()
+        url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {key}"}
+        text = ""
+        async with client.stream("POST", url, headers=headers, json=request(stream=True)) as response:
+            async for piece in response.aiter_text():
+                text += piece
+                if "begun" in piece:
+                    process.send_signal(signal.SIGTERM)
+        assert list(data_events(text))[-1]["error"]["code"] == "shutting_down"
+        assert await process.wait() == 0
+        assert enclave.jobs == {}
+        await node.gone()
+
+
+async def test_a_killed_host_starts_again_where_it_was(
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    port = free_port()
+    headers = {"authorization": f"Bearer {key}"}
+    url = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        async with served(tmp_path, port) as process:
+            node = await FakeNode(port, lambda offered: offered.answer("x")).start()
+            answer = await client.post(f"{url}/v1/chat/completions", headers=headers, json=request())
+            process.kill()
+            await process.wait()
+            await node.gone()
+        async with served(tmp_path, port):
+            receipt = await client.get(f"{url}/v1/receipts/{answer.json()['request_id']}", headers=headers)
+            assert receipt.content in enclave.leaves
+            node = await FakeNode(port, lambda offered: offered.answer("x")).start()
+            assert (await client.post(f"{url}/v1/chat/completions", headers=headers, json=request())).status_code == 200
+            await node.stop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"--enclave": "tcp:1"},
+        {"--listen": "127.0.0.1:port"},
+        {"--configuration": "missing.json"},
+        {"--queue-ms": "soon"},
+        {"--data-dir": ""},
+        {"--admin-key-file": "short"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_cannot_be_served_is_said_and_ends_with_2(
+    tmp_path: Path, change: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configuration.json").write_bytes(encode(CONFIGURATION))
+    (tmp_path / "short").write_text("key")
+    flags = {"--enclave": "unix:e.sock", "--configuration": "configuration.json", "--data-dir": "data"}
+    arguments = [text for pair in (flags | change).items() for text in pair]
+    assert host(["serve", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("pinaivu host: ")
+
+
+def test_a_configuration_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "configuration.json").write_text(json.dumps({"version": 2}))
+    arguments = ["--enclave", "unix:e", "--data-dir", str(tmp_path), "--configuration"]
+    assert host(["serve", *arguments, str(tmp_path / "configuration.json")]) == 2
+    assert "configuration" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["configuration.json"]  # noqa: PTH208 - names only
