@@ -1,7 +1,7 @@
 """Commitments: what a receipt says about a request and its answer without showing either (DESIGN section 5).
 
-SHA-256("pinaivu/<request|response>/v1" NUL || 32-byte salt || RFC 8785 of the value). The salt is fresh per request and
-goes to the caller only, so a public log does not allow guessing prompts.
+SHA-256("pinaivu/<request|forwarded|response>/v1" NUL || 32-byte salt || RFC 8785 of the value). The salt is
+fresh per request and goes to the caller only, so a public log does not allow guessing prompts.
 """
 
 import hashlib

@@ -6,9 +6,6 @@ from typing import Final, NewType
 MicroUsdc = NewType("MicroUsdc", int)
 """An amount in millionths of a USDC."""
 
-Price = NewType("Price", int)
-"""Micro-USDC per million tokens."""
-
 TOKENS_PER_PRICE: Final = 1_000_000
 BASIS_POINTS: Final = 10_000
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,6}))?")

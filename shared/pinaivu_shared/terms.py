@@ -14,7 +14,6 @@ Outcome = Literal["completed", "cancelled", "failed", "refused"]
 PositivePrice = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 Slots = Annotated[int, msgspec.Meta(ge=1, le=65536)]
-QUOTE_SEALING_INFO = b"pinaivu/quote/v1"
 
 
 class Challenge(CanonicalStruct, frozen=True):

@@ -66,7 +66,7 @@ class AwardOffice:
         job.award = self._terms(job.request, transcript, job.transcript, job.deadline_ms, now_ms)
         job.signed_award = sign_as_enclave("award", encode(job.award), self._keys.receipt)
         job.public_key = self._state.nodes[job.award.node_id].public_key
-        job.phase, job.failed = Phase.AWARDED, failed
+        job.failed = failed
         return job
 
     def _eligible(self, request: OpenJob, excluded: frozenset[str], now_ms: int) -> list[StandingQuote] | Ineligible:

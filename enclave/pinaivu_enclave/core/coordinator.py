@@ -18,7 +18,7 @@ from pinaivu_enclave.core.commands import (
     MarketFullError,
     Tick,
 )
-from pinaivu_enclave.core.jobs import Job, Jobs, Phase
+from pinaivu_enclave.core.jobs import Job, Jobs
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
@@ -167,7 +167,7 @@ class Coordinator:
         named = (acceptance.request_id, acceptance.node_id, acceptance.session, acceptance.award)
         if named != (command.request_id, job.award.node_id, job.award.session, job.award_digest):
             raise VerificationError("acceptance", "is for another award, node or session")
-        job.phase = Phase.RUNNING
+        self._jobs.advance(job, command)
         return [link.AwardAccepted(command.request_id)]
 
     def _report_failure(self, command: link.ReportFailure, now_ms: int) -> list[Effect]:
@@ -177,12 +177,13 @@ class Coordinator:
         again = self._awards.award_again(job, now_ms)
         if again is None:
             return self._fail(job, command.reason or "node_failed", now_ms)
+        self._jobs.advance(job, command)
         return [_awarded(again)]
 
     def _settle(self, job: Job, command: link.SettleJob, now_ms: int) -> list[Effect]:
         settled = self._settlements.settle(job, command, now_ms)
         self._book.free_slot(job.award.node_id, job.award.model)
-        self._jobs.close(command.request_id)
+        self._jobs.advance(job, command)
         return settled
 
     def _fail(self, job: Job, reason: str, now_ms: int) -> list[Effect]:

@@ -80,9 +80,13 @@ class Jobs:
             raise UnknownSubjectError(f"no open job {request_id}")
         return job
 
-    def close(self, request_id: str) -> None:
-        """Forget a job whose receipt is written."""
-        del self._open[request_id]
+    def advance(self, job: Job, command: JobCommand) -> None:
+        """Move a checked command's job to its next phase; one that has none is forgotten."""
+        following = LEGAL[type(command), job.phase]
+        if following is None:
+            del self._open[job.request.request_id]
+        else:
+            job.phase = following
 
     def overdue(self, now_ms: int) -> list[Job]:
         """Jobs nobody settled in time."""

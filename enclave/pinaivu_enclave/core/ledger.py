@@ -4,7 +4,7 @@ Accounts are `customers`, `fees` and `node:<node_id>`; credit is positive. Balan
 of single customers, holds and settlement statements follow with the market's issue.
 """
 
-from pinaivu_shared.money import MicroUsdc, fee_on
+from pinaivu_shared.money import fee_on
 
 CUSTOMERS = "customers"
 FEES = "fees"
@@ -21,20 +21,14 @@ class Ledger:
     def __init__(self) -> None:
         self._balances: dict[str, int] = {}
 
-    def balance(self, account: str) -> MicroUsdc:
-        """What the account holds; zero for one that never moved."""
-        return MicroUsdc(self._balances.get(account, 0))
-
     def balances(self) -> dict[str, int]:
         """A copy of every account that ever moved."""
         return dict(self._balances)
 
-    def settle(self, *, node_id: str, payment: int, fee_bps: int) -> MicroUsdc:
-        """Pay the node and the market's fee for one job; what the customer owes in all."""
-        fee = fee_on(payment, fee_bps)
+    def settle(self, *, node_id: str, payment: int, fee_bps: int) -> None:
+        """Pay the node and the market's fee for one job."""
         self._transfer(CUSTOMERS, node_account(node_id), payment)
-        self._transfer(CUSTOMERS, FEES, fee)
-        return MicroUsdc(payment + fee)
+        self._transfer(CUSTOMERS, FEES, fee_on(payment, fee_bps))
 
     def _transfer(self, debit: str, credit: str, amount: int) -> None:
         assert amount >= 0

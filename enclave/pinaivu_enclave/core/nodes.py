@@ -80,13 +80,12 @@ class Sessions:
             raise UnknownSubjectError("this session is not registered: connect again")
         return found
 
-    def end(self, session: str) -> Session | None:
-        """Forget a session; None when there was none."""
+    def end(self, session: str) -> None:
+        """Forget a session, if there is one."""
         self._pending.pop(session, None)
         ended = self._registered.pop(session, None)
         if ended is not None and self._session_of_node.get(ended.node_id) == session:
             del self._session_of_node[ended.node_id]
-        return ended
 
     def expire(self, now_ms: int) -> None:
         """Drop challenges nobody answered in time; they are in order of age."""

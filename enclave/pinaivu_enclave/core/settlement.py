@@ -43,10 +43,10 @@ class SettlementOffice:
         proof = _verified_proof(evidence, job.public_key)
         receipt = self._receipt(job, evidence, meter(evidence, proof, self._configuration.metering), proof, now_ms)
         raw = sign_receipt(receipt, self._keys.receipt)
-        payment = self._state.charge_for(_payment(receipt))
+        charge = self._state.charge_for(_payment(receipt))
         leaf = self._journal.append(raw)
         self._state.fold(receipt)
-        return [leaf, JobSettled(job.request.request_id, leaf.index, raw, payment)]
+        return [leaf, JobSettled(job.request.request_id, leaf.index, raw, charge)]
 
     def _receipt(self, job: Job, evidence: Evidence, metered: Metered, proof: Proof | None, now_ms: int) -> Receipt:
         auction = ReceiptAuction(
@@ -76,7 +76,9 @@ class SettlementOffice:
             attestation=self._attestation,
             coordinator_signature="",
         )
-        return msgspec.structs.replace(unpaid, payment_amount=format_usdc(min(_payment(unpaid), job.award.payment_cap)))
+        owed = _payment(unpaid)
+        assert owed <= job.award.payment_cap, "metering keeps tokens within the award"
+        return msgspec.structs.replace(unpaid, payment_amount=format_usdc(owed))
 
 
 def _verified_proof(evidence: Evidence, public_key: bytes) -> Proof | None:

@@ -12,7 +12,6 @@ from pinaivu_shared.errors import VerificationError
 HASH_BYTES = 32
 SIZE_MAX = 2**63 - 1  # leaves
 INCLUSION_HASHES_MAX = 63  # in a tree of that size; a consistency proof may have one more
-LEAF_BYTES_MAX = 65_535  # what the length field of a tlog-tiles entry bundle can say
 EMPTY_ROOT = sha256(b"").digest()
 
 INCLUSION_CHECK = "inclusion proof"

@@ -14,7 +14,6 @@ from pinaivu_shared.signed import Signed
 
 LINK_PROTOCOL: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 20
-MAX_LEAF_BYTES: Final = 65_535
 RESUME_BATCH_BYTES: Final = 512 * 1024
 
 Instance = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]

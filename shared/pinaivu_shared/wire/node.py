@@ -1,8 +1,8 @@
 """Messages between the gateway and a node: msgpack, one per binary WebSocket message.
 
 The gateway carries what node and enclave sign to each other without being able to change it. A session goes:
-Hello, Welcome, Register, Registered, then quotes and their acknowledgements, then for each job Offer, Accept or
-Decline, Deltas, Prove; the gateway may send Cancel at any time.
+Hello, Welcome, Register, RegistrationAccepted, then quotes and their acknowledgements, then for each job Offer,
+Accept or Decline, Deltas, Prove; the gateway may send Cancel at any time.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -61,7 +61,7 @@ class RegistrationAccepted(NodeMessage, frozen=True):
 
 
 class PostQuote(NodeMessage, frozen=True):
-    """Node: a `Signed` quote as msgpack, HPKE-sealed to the enclave's sealing key (info `terms.QUOTE_SEALING_INFO`)."""
+    """Node: a `Signed` quote as msgpack, HPKE-sealed to the enclave's sealing key (`pinaivu_shared.sealing`)."""
 
     sealed: Annotated[bytes, msgspec.Meta(max_length=16384)]
 
