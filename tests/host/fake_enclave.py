@@ -76,6 +76,7 @@ class FakeEnclave:
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving = False
         self._document = b""
+        self._tree = CompactRange()
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -365,9 +366,8 @@ class FakeEnclave:
         assert self._configuration is not None
         if command.size > len(self.leaves):
             return [link.Refused("illegal_command", "there are not so many")]
-        self.durable = max(self.durable, command.size)
-        tree = CompactRange()
-        for leaf in self.leaves[: self.durable]:
+        self.durable, tree = max(self.durable, command.size), self._tree
+        for leaf in self.leaves[tree.size : self.durable]:
             tree.append(leaf_hash(leaf))
         note = sign_checkpoint(self._configuration.origin, tree.size, tree.root(), CHECKPOINT_KEY)
         return [link.CheckpointSigned(tree.size, note), link.Done()] if self.checkpoints else [link.Done()]
