@@ -32,9 +32,9 @@ lint: $(READY)            ## format, style, types, architecture
 	$(BIN)/lint-imports
 bench: $(READY)           ## figures, as ratios measured side by side
 	$(BIN)/python -m tests.bench
-lock: $(BIN)/python       ## resolve the dependencies again
+lock: $(BIN)/python       ## resolve the dependencies again; UPGRADE=--upgrade takes newer versions
 	for extra in enclave host node dev; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet --upgrade \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet $(UPGRADE) \
 	    --no-emit-package pinaivu -o requirements/$$extra.lock || exit 1; done
 clean:                    ## forget the virtual environment and all caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
