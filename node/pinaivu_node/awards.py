@@ -93,7 +93,7 @@ def _matching_request(offer: Offer, award: Award) -> dict[str, Any]:
         request = parse_json(offer.request)
         canonical = canonical_bytes(request)
     except (ValueError, RecursionError, VerificationError) as error:
-        raise InvalidAwardError("request", f"is not canonical JSON: {error}") from error
+        raise InvalidAwardError("request", "has no canonical form") from error  # the log must not quote it
     if not isinstance(request, dict):
         raise InvalidAwardError("request", "is no JSON object")
     _require(len(canonical) == award.request_bytes, f"is for a request of {award.request_bytes} bytes")

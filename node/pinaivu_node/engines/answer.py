@@ -11,7 +11,7 @@ from typing import Final, Self, cast, get_args
 import httpx
 import msgspec
 
-from pinaivu_node.engines.characters import WholeCharacters
+from pinaivu_node.engines.characters import WholeCharacters, whole
 from pinaivu_node.engines.chunks import Choice, Chunk, Logprobs, ToolCallPiece, decode_chunk
 from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, FinishReason, Text, ToolCalls, Usage
 from pinaivu_node.engines.failures import failure_of_event
@@ -19,6 +19,7 @@ from pinaivu_node.engines.request import EngineRequest
 from pinaivu_node.engines.sse import EventReader
 from pinaivu_shared.wire.node import ToolCallDelta
 
+MAX_TOOL_CALLS: Final = 128
 _SPELLINGS: Final = {reason: reason for reason in get_args(FinishReason)} | {
     "function_call": "tool_calls",
     "eos_token": "stop",
@@ -41,7 +42,7 @@ class Answer:
         self._running_usage = NO_USAGE
         self._pieces = 0
         self._over = False
-        self._tool_calls = 0
+        self._arguments: dict[int, WholeCharacters] = {}
         self.ended = False
 
     @property
@@ -114,10 +115,12 @@ class Answer:
 
     def _tool_call(self, piece: ToolCallPiece) -> ToolCallDelta:
         """Some engines give whole calls without an index: each is then a call of its own."""
-        index = self._tool_calls if piece.index is None else piece.index
-        self._tool_calls = max(self._tool_calls, index + 1)
+        index = max(self._arguments, default=-1) + 1 if piece.index is None else piece.index
+        if index > MAX_TOOL_CALLS:
+            raise EngineError("engine_unavailable", f"a tool call beyond number {MAX_TOOL_CALLS}")
+        characters = self._arguments.setdefault(index, WholeCharacters())
         name, arguments = (piece.function.name, piece.function.arguments) if piece.function else (None, None)
-        return ToolCallDelta(index, piece.id or "", name or "", arguments or "")
+        return ToolCallDelta(index, whole(piece.id or ""), whole(name or ""), characters.push(arguments or ""))
 
     def _shown(self, logprobs: Logprobs | None) -> object:
         """Log-probabilities as they were asked for: engines give alternatives that nobody wanted."""
@@ -149,8 +152,11 @@ class Answer:
         return [*self._flushed(), Finish("length")]
 
     def _flushed(self) -> list[Event]:
-        rest = self._characters.flush()
-        return [Text(rest)] if rest else []
+        """What was held back of text and arguments, now that nothing follows it."""
+        text = self._characters.flush()
+        rests = ((index, characters.flush()) for index, characters in self._arguments.items())
+        calls = tuple(ToolCallDelta(index, arguments=rest) for index, rest in rests if rest)
+        return [*([Text(text)] if text else []), *([ToolCalls(calls)] if calls else [])]
 
 
 def _finish_reason(told: str) -> FinishReason:

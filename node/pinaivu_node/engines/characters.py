@@ -28,9 +28,9 @@ class WholeCharacters:
             return piece
         text = _join_pairs(self._high + piece)
         self._high = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
-        whole = self._decode(text.removesuffix(self._high), final=False)
+        complete = self._decode(text.removesuffix(self._high), final=False)
         self._clean = not self._high and not self._decoder.getstate()[0]
-        return whole
+        return complete
 
     def flush(self) -> str:
         """What was held back, at the end of the text."""
@@ -40,6 +40,12 @@ class WholeCharacters:
     def _decode(self, text: str, *, final: bool) -> str:
         raw = _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "surrogateescape")
         return self._decoder.decode(raw, final)
+
+
+def whole(text: str) -> str:
+    """A text that is complete by itself, without halves of characters."""
+    characters = WholeCharacters()
+    return characters.push(text) + characters.flush()
 
 
 def _join_pairs(text: str) -> str:

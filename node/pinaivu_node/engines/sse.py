@@ -17,29 +17,23 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of all events that this chunk completes; EngineError for a line or event that is too long."""
-        self._line += chunk
-        if b"\n" not in chunk:
-            self._check_size()
-            return []
-        *lines, rest = self._line.split(b"\n")
-        self._line = rest
-        found = [data for line in lines if (data := self._take(line)) is not None]
-        self._check_size()
-        return found
-
-    def _take(self, line: bytearray) -> bytes | None:
-        if line.endswith(b"\r"):
-            line = line[:-1]
-        if line.startswith(b"data:"):
-            self._fields.append(bytes(line[6:] if line.startswith(b"data: ") else line[5:]))
-            self._field_bytes += len(line)
-            self._check_size()
-        elif not line and self._fields:
-            data = b"\n".join(self._fields)
-            self._fields, self._field_bytes = [], 0
-            return data
-        return None
-
-    def _check_size(self) -> None:
+        found: list[bytes] = []
+        if b"\n" in chunk:
+            *lines, rest = (bytes(self._line) + chunk).split(b"\n")
+            self._line = bytearray(rest)
+            self._take(lines, found)
+        else:
+            self._line += chunk
         if len(self._line) + self._field_bytes > MAX_EVENT_BYTES:
             raise EngineError("engine_unavailable", f"an event of more than {MAX_EVENT_BYTES} bytes")
+        return found
+
+    def _take(self, lines: list[bytes], found: list[bytes]) -> None:
+        for whole in lines:
+            line = whole[:-1] if whole.endswith(b"\r") else whole
+            if line.startswith(b"data:"):
+                self._fields.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._field_bytes += len(line)
+            elif not line and self._fields:
+                found.append(b"\n".join(self._fields) if len(self._fields) > 1 else self._fields[0])
+                self._fields, self._field_bytes = [], 0

@@ -77,6 +77,11 @@ def test_usage_comes_in_a_stream_only_when_asked_for() -> None:
     assert "usage" not in events(ask("", stream=True)[1])[-1]
 
 
+def test_the_prompt_is_counted_at_the_beginning_when_usage_is_asked_for_all_along() -> None:
+    _, content, _ = ask("", stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True})
+    assert events(content)[0]["usage"] == {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+
+
 def test_the_smaller_limit_holds_and_is_the_finish_reason() -> None:
     _, content, _ = ask("tokens=64", stream=True, max_tokens=5, max_completion_tokens=7)
     assert text(content) == "word0 word1 word2 word3 word4 "

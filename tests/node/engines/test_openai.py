@@ -11,7 +11,7 @@ from pinaivu_node.engines.request import engine_request
 from pinaivu_node.engines.sse import MAX_EVENT_BYTES
 from pinaivu_shared.wire.node import ToolCallDelta
 
-from .scripted import ScriptedEngine, chunk, head, refused, serving, streamed, usage
+from .scripted import ScriptedEngine, chunk, event, head, refused, serving, streamed, usage
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 STOP = chunk(finish="stop")
@@ -23,7 +23,7 @@ async def ask(*script: bytes, limit: int = 100, **fields: Any) -> tuple[list[Eve
         OpenAIEngine(scripted.address, api_key="", connections=1) as engine,
         engine.answer(engine_request({**HELLO, **fields}, model="m", limit=limit, extras={})) as answer,
     ):
-        events = [event async for batch in answer for event in batch]
+        events = [one async for batch in answer for one in batch]
         return events, answer.usage
 
 
@@ -81,7 +81,7 @@ async def test_characters_cut_between_chunks_arrive_whole_or_replaced(halves: tu
     raw = [b'data: {"choices":[{"delta":{"content":' + half + b"}}]}\n\n" for half in halves]
     parts = [streamed(done=False)[0], *raw, streamed(STOP)[0].partition(b"\r\n\r\n")[2]]
     events, _ = await ask(*parts)
-    text = "".join(event.content for event in events if isinstance(event, Text))
+    text = "".join(one.content for one in events if isinstance(one, Text))
     assert text in {"grün", "🎉", "a🎉b", "\ufffdx"}
 
 
@@ -114,6 +114,15 @@ async def test_tool_calls_come_whole_or_in_pieces() -> None:
     ]
     events, _ = await ask(*streamed(*pieces))
     assert events[1:] == [ToolCalls((ToolCallDelta(0, "", "", "{}"),)), Finish("tool_calls")]
+
+
+@pytest.mark.trio
+async def test_arguments_cut_inside_a_character_arrive_whole_or_replaced() -> None:
+    halves = (b'"gr\xc3"', b'"\xbcn\xf0"')
+    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":%b}}]}}]}\n\n'
+    events, _ = await ask(*streamed(*(call % half for half in halves), STOP))
+    pieces = [piece.arguments for event in events if isinstance(event, ToolCalls) for piece in event.calls]
+    assert pieces == ["gr", "ün", "\ufffd"]
 
 
 @pytest.mark.trio
@@ -211,6 +220,7 @@ BROKEN = {
     "deep nesting": [BEGUN + b'data: {"error":' + b"[" * 100_000 + b"\n\n"],
     "a second choice": [BEGUN + b'data: {"choices":[{"index":1,"delta":{"content":"b"}}]}\n\n'],
     "an aborted answer": [BEGUN + b'data: {"choices":[{"index":0,"finish_reason":"abort"}]}\n\n'],
+    "too many tool calls": [BEGUN + event(chunk(delta={"tool_calls": [{"index": 129}]}))],
     "a huge line": [BEGUN, b"data: " + b"x" * (MAX_EVENT_BYTES + 1)],
     "a huge event of many lines": [BEGUN, (b"data: " + b"x" * 1000 + b"\n") * 2000],
     "nothing at all": [],
