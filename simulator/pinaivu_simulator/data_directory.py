@@ -1,13 +1,16 @@
 """The folder of a simulated network: what it makes at its first start and finds again at every later one."""
 
 import datetime as dt
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pinaivu_enclave.core.keys import derive_signing_key
+from pinaivu_shared.errors import CallerError
 from pinaivu_shared.log.keys import Algorithm, VerifierKey, format_vkey
 from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
 from pinaivu_simulator.pki import SimulatedPki
@@ -40,6 +43,16 @@ class DataDirectory:
         self.admin_key_file = folder / "admin.key"
         self.api_key_file = folder / "api.key"
         self.pids = folder / "pids.json"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other networks off this folder; CallerError when one is on it. Two would fork one log."""
+        with (self.folder / "lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CallerError(f"another network runs on {self.folder}: end it or use another --data-dir") from None
+            yield
 
     def pki(self) -> SimulatedPki:
         """The simulated platform's root."""

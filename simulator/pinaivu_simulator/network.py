@@ -1,6 +1,7 @@
 """A whole network on one machine: enclave simulator, host and nodes as processes, wired as in production."""
 
 import json
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,6 +112,14 @@ class Network:
 async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
     """A network that is ready, and ended in order (nodes, host, enclave) when the block is left."""
     data = DataDirectory(plan.folder)
+    with data.in_use():
+        _require_free(plan.port)
+        async with _started(plan, data) as network:
+            yield network
+
+
+@asynccontextmanager
+async def _started(plan: NetworkPlan, data: DataDirectory) -> AsyncIterator[Network]:
     models = await _models_of(plan.engine)
     write_private(data.configuration, market_configuration(data.origin(), models))
     data.write_trust()
@@ -128,6 +137,15 @@ async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
                 with trio.CancelScope(shield=True):
                     await _stop(network)
                 nursery.cancel_scope.cancel()
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CallerError(f"port {port} cannot be used: {error.strerror}") from error
 
 
 async def _stop(network: Network) -> None:
