@@ -23,7 +23,8 @@ from pinaivu_shared.wire.node import (
     WithdrawQuotes,
 )
 
-from .market import CONFIGURATION, MODEL, NODE, NOW_MS, TARIFF, Enclave, network
+from .market import CONFIGURATION, MODEL, NODE, NOW_MS, TARIFF, Enclave
+from .running import network
 
 
 @pytest.mark.trio

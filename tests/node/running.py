@@ -1,0 +1,103 @@
+"""A running agent that dials a gateway of the test's own."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+import trio_websocket
+
+from pinaivu_node.agent import Agent
+from pinaivu_node.connection import open_connection
+from pinaivu_node.engines.access import EngineSetup
+from pinaivu_node.engines.choice import UrlChoice
+from pinaivu_node.engines.discovery import ServedModel
+from pinaivu_node.engines.openai import OpenAIEngine
+from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
+from pinaivu_node.quotes import Acknowledged, Tariff
+from pinaivu_node.session import NodeProfile
+from pinaivu_shared.wire.node import (
+    NODE_PATH,
+)
+
+from .market import MODEL, NODE, NOW_MS, TARIFF, Counter, Enclave, Gateway, judge
+
+
+class StandingEngine(EngineSupervisor):
+    """An engine whose readiness the test sets."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(EngineSetup(choice=UrlChoice(address), slots=1), lambda: 0.0)
+        self.engine = OpenAIEngine(address, api_key="", connections=8)
+
+    async def run(self) -> None:
+        async with self.engine:
+            await trio.sleep_forever()
+
+    def become_ready(self, *, context_length: int = 4096) -> None:
+        model = ServedModel(MODEL, "llama", context_length, tools=False, extras={})
+        self._set(Offering(self.engine, (model,)))
+
+    def fail(self) -> None:
+        self._set(None)
+
+
+class Network:
+    """A running agent, and the connections it makes, in order."""
+
+    def __init__(self, agent: Agent, engine: StandingEngine, connections: trio.MemoryReceiveChannel[Gateway]) -> None:
+        self.agent, self.engine, self._connections = agent, engine, connections
+        self.kept: list[Acknowledged] = []
+        self.left = trio.Event()
+
+    async def connection(self) -> Gateway:
+        return await self._connections.receive()
+
+    async def open(self) -> Counter:
+        return await (await self.connection()).open()
+
+
+@asynccontextmanager
+async def network(
+    engine_address: str = "http://127.0.0.1:9", *, tariff: Tariff = TARIFF, drain_seconds: float = 30
+) -> AsyncIterator[Network]:
+    """A gateway and an agent that dials it. The engine is ready; the clock stands still at NOW_MS."""
+    arrivals, connections = trio.open_memory_channel[Gateway](8)
+    engine, enclave, nonces = StandingEngine(engine_address), Enclave(), iter(range(1, 100))
+    engine.become_ready()
+    sessions = (f"ses_{number:032x}" for number in range(1, 100))
+
+    async def serve(request: trio_websocket.WebSocketRequest) -> None:
+        assert request.path == NODE_PATH
+        websocket = await request.accept()
+        await arrivals.send(Gateway(websocket, enclave, next(sessions)))
+        await trio.sleep_forever()
+
+    kept: list[Acknowledged] = []
+    profile = NodeProfile(
+        identity=NODE,
+        operator="alice",
+        agent="pinaivu/test",
+        tariff=tariff,
+        drain_seconds=drain_seconds,
+        verify=judge,
+        now_ms=lambda: NOW_MS,
+        entropy=lambda size: next(nonces).to_bytes(size),
+        keep=kept.append,
+    )
+    async with trio.open_nursery() as nursery:
+        start: Callable[..., Any] = partial(trio_websocket.serve_websocket, ssl_context=None)
+        server = await nursery.start(start, serve, "127.0.0.1", 0)
+        dial = partial(open_connection, f"ws://127.0.0.1:{server.port}{NODE_PATH}")
+        agent = Agent(profile, engine, dial, lambda: 0.0)
+        running = Network(agent, engine, connections)
+        running.kept = kept
+        nursery.start_soon(_run, running)
+        yield running
+        nursery.cancel_scope.cancel()
+
+
+async def _run(running: Network) -> None:
+    await running.agent.run()
+    running.left.set()
