@@ -248,7 +248,7 @@ def test_more_leaves_than_there_are_cannot_be_acknowledged(market: Market) -> No
         market.apply(link.AcknowledgeLeaves(len(market.leaves) + 1))
 
 
-def test_an_award_without_a_cap_on_tokens_ends_at_the_context(market: Market, cheap: Node) -> None:
+def test_an_award_without_a_limit_leaves_room_for_the_prompt(market: Market, cheap: Node) -> None:
     awarded = market.open_job(max_tokens=0)
     receipt = market.settle(
         awarded,
@@ -256,7 +256,7 @@ def test_an_award_without_a_cap_on_tokens_ends_at_the_context(market: Market, ch
         proof=cheap.proof(awarded, completion_tokens=2**31),
         delivery=link.Delivery(10**6, digest_of(b"answer")),
     )
-    assert receipt.completion_tokens == 2048 - 400 // 8
+    assert receipt.completion_tokens == 2048 - 400 // 2
 
 
 def test_money_on_the_receipt_never_exceeds_the_awards_cap(market: Market, cheap: Node, dear: Node) -> None:

@@ -17,6 +17,8 @@ from pinaivu_shared.wire.link import OpenJob
 
 BYTES_PER_TOKEN: Final = 4
 """Rough length of a token in UTF-8 bytes of the request, for the auction's estimate only; nothing is billed by it."""
+BYTES_PER_TOKEN_MIN: Final = 2
+"""Prompts are seldom denser: what this leaves of the context is safe to allow where the caller names no limit."""
 BYTES_PER_TOKEN_MAX: Final = 8
 """A prompt this sparse hardly exists: a request whose bytes over this exceed the context certainly does not fit."""
 
@@ -92,8 +94,7 @@ class AwardOffice:
         standing = self._book.standing(request.model, transcript.bids[0].bid.node_id)
         quote = standing.quote
         max_prompt = min(request.request_bytes + self._configuration.metering.template_allowance, quote.context_length)
-        context_left = quote.context_length - request.request_bytes // BYTES_PER_TOKEN_MAX
-        max_completion = min(request.max_tokens or context_left, context_left)
+        max_completion = _completion_limit(request, quote.context_length)
         self._book.take_slot(quote.node_id, quote.model)
         return Award(
             request_id=request.request_id,
@@ -125,3 +126,10 @@ class AwardOffice:
         terms = self._configuration.model(request.model)
         assert terms is not None, "OpenJob is refused for models that are not listed"
         return terms
+
+
+def _completion_limit(request: OpenJob, context_length: int) -> int:
+    """Tokens an answer may have. Some engines refuse a prompt and a limit that together exceed their context."""
+    most = context_length - request.request_bytes // BYTES_PER_TOKEN_MAX
+    safe = context_length - request.request_bytes // BYTES_PER_TOKEN_MIN
+    return min(request.max_tokens or (safe if safe > 0 else most), most)
