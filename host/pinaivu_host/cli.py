@@ -64,7 +64,7 @@ def _serve(options: argparse.Namespace) -> int:
         database_url=_database_url(options),
         configuration=configuration,
         admin_key=_secret(options.admin_key_file) if options.admin_key_file else None,
-        max_body_bytes=_number(options.max_body_bytes, "max-body-bytes"),
+        max_body_bytes=_body_limit(_number(options.max_body_bytes, "max-body-bytes")),
         queue_ms=_number(options.queue_ms, "queue-ms"),
         queue_max=_number(options.queue_max, "queue-max"),
         drain_ms=_number(options.drain_ms, "drain-ms"),
@@ -102,6 +102,15 @@ def _database_url(options: argparse.Namespace) -> str:
         raise CallerError("give one of --data-dir and --database-url")
     url: str = options.database_url or sqlite_url(Path(options.data_dir))
     return url
+
+
+def _body_limit(size_bytes: int) -> int:
+    from pinaivu_shared.wire.node import MAX_MESSAGE_BYTES
+
+    largest = MAX_MESSAGE_BYTES - 1024 * 1024  # what is forwarded must fit one message to a node
+    if not 0 < size_bytes <= largest:
+        raise CallerError(f"--max-body-bytes must be between 1 and {largest}")
+    return size_bytes
 
 
 def _secret(path: str) -> str:

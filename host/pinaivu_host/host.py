@@ -81,6 +81,7 @@ class Host:
         await self.journal.start()
         await self.first_quotes.load()
         self._linking = asyncio.create_task(self.link.run())
+        self._linking.add_done_callback(_log_end)
 
     async def drain(self) -> None:
         """Take no new jobs; let the running ones end, but not for longer than the settings say."""
@@ -120,3 +121,8 @@ class Host:
             route("/admin/v1/accounts/{account_id}", "GET", admin.account),
             websocket_route(NODE_PATH, nodes.serve),
         ]
+
+
+def _log_end(linking: asyncio.Task[None]) -> None:
+    if not linking.cancelled() and linking.exception() is not None:
+        logger.error("the enclave link has died", exc_info=linking.exception())

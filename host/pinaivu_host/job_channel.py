@@ -19,12 +19,16 @@ BYTES_MAX: Final = 4 * 1024 * 1024
 class JobChannel:
     """One reader, one writer, both in the event loop. After `closed` nothing more comes."""
 
-    __slots__ = ("_cancel", "_held_bytes", "_messages", "_waiter", "_woken", "cancelled", "closed", "overflowed")
+    __slots__ = (
+        *("_cancel", "_held_bytes", "_messages", "_waiter", "_woken"),
+        *("cancelled", "closed", "heard_bytes", "overflowed"),
+    )
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
         self._messages: deque[JobMessage] = deque()
         self._held_bytes = 0
+        self.heard_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._woken = False
         self.closed = False
@@ -36,6 +40,7 @@ class JobChannel:
         if self.closed:
             return
         self._held_bytes += size_bytes
+        self.heard_bytes += size_bytes
         if len(self._messages) >= MESSAGES_MAX or self._held_bytes > BYTES_MAX:
             self.overflowed = True
             self.cancel()

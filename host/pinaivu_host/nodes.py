@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 _Message = TypeVar("_Message")
 
 HANDSHAKE_LIMIT_S: Final = 10.0
+PART_LIMIT_S: Final = 2.0
 UNREGISTERED_MAX: Final = 64
 QUOTES_WAITING_MAX: Final = 64
 MESSAGES_PER_TURN: Final = 64
@@ -203,9 +204,10 @@ class _Session:
         """Say Goodbye and close."""
         if self._socket.application_state is not WebSocketState.CONNECTED:
             return
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await self.send(Goodbye(reason[:100], detail[:2000]))
-            await self._socket.close(code, reason[:100])
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(PART_LIMIT_S):  # it may not be reading
+                await self.send(Goodbye(reason[:100], detail[:2000]))
+                await self._socket.close(code, reason[:100])
 
 
 async def _read(

@@ -17,6 +17,8 @@ SEND_BUFFER_BYTES: Final = 64 * 1024
 """Small, since what the kernel holds for a caller who does not read would count as delivered."""
 PING_INTERVAL_S: Final = 5.0
 CONNECTIONS_END_S: Final = 10
+KEEP_ALIVE_S: Final = 75
+"""Longer than clients keep idle connections: whoever closes first should be the one who knows."""
 BACKLOG: Final = 2048
 
 
@@ -46,6 +48,7 @@ def make_server(app: Gateway) -> GatewayServer:
             log_config=None,
             server_header=False,
             backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=CONNECTIONS_END_S,
         )
     )

@@ -180,6 +180,7 @@ async def test_a_killed_host_starts_again_where_it_was(
         {"--configuration": "missing.json"},
         {"--queue-ms": "soon"},
         {"--data-dir": ""},
+        {"--max-body-bytes": "99999999"},
         {"--admin-key-file": "short"},
     ],
     ids=lambda change: next(iter(change)),

@@ -37,6 +37,21 @@ async def test_a_body_that_is_no_json_object_is_422(town: Town, raw: bytes) -> N
     check_shape(response, 422, "invalid_request_error", "invalid_json")
 
 
+@pytest.mark.parametrize("depth", [10, 100, 300, 450, 600, 900, 3000])
+async def test_depth_is_either_fine_or_422(town: Town, depth: int) -> None:
+    await town.node()
+    raw = FLAT + b'"deep":' + b"[" * depth + b"]" * depth + b"}"
+    response = await town.client().post("/v1/chat/completions", content=raw)
+    assert response.status_code in {200, 422}
+
+
+async def test_a_large_body_is_read_like_a_small_one(town: Town) -> None:
+    await town.node()
+    messages = [{"role": "user", "content": "é" * 200_000}]
+    assert (await town.chat(messages=messages)).status_code == 200
+    check_shape(await town.chat(messages=messages, n=0), 422, "invalid_request_error", "invalid_value")
+
+
 async def test_integers_without_a_canonical_form_are_422(town: Town) -> None:
     check_shape(await town.chat(seed=2**63), 422, "invalid_request_error", "invalid_value")
 

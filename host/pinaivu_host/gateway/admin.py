@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.body import read_object
+from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.chat_request import validated
 from pinaivu_host.gateway.errors import INVALID_VALUE, NOT_FOUND, ApiError, Detail
 from pinaivu_host.gateway.messages import Shape
@@ -36,7 +36,7 @@ class Admin:
     async def create_account(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A new account with its first key, which is shown this once."""
         authenticate_operator(scope, self._admin_key)
-        wanted = validated(NewAccount, await read_object(scope, receive, max_bytes=ADMIN_BODY_BYTES_MAX))
+        wanted = validated(NewAccount, parse_object(await read_body(scope, receive, max_bytes=ADMIN_BODY_BYTES_MAX)))
         account_id, api_key = await self._accounts.create(name=wanted.name, credit=parse_credit(wanted.credit))
         shown = msgspec.json.encode({"account_id": account_id, "api_key": api_key})
         headers = (("cache-control", "no-store"),)

@@ -22,6 +22,8 @@ from pinaivu_shared.wire.link import AcceptAward, AwardAccepted, Awarded, Done, 
 from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
 
 logger = logging.getLogger(__name__)
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What a node may send for one job, its framing included; an unstreamed answer is held whole."""
 PROOF_LIMIT_S: Final = 5.0
 """How long a node may take to prove what it generated, once it has finished or was told to stop."""
 
@@ -202,6 +204,8 @@ class Attempt:
         now = self._loop.time()
         if channel.overflowed:
             raise self._failure("overflow")
+        if channel.heard_bytes > ANSWER_BYTES_MAX:
+            raise self._failure("answer_too_long")
         if self.proof is not None:
             if not self.answer.finish_reason:
                 raise self._failure("node_failed")

@@ -22,22 +22,19 @@ class CallerGoneError(Exception):
     """The caller left before the whole body was there; nobody is left to answer."""
 
 
-async def read_object(scope: Scope, receive: Receive, *, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in the body; ApiError (408, 413, 415, 422) or CallerGoneError."""
+async def read_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
+    """The whole body of what may be JSON; ApiError (408, 413, 415) or CallerGoneError."""
     media_type = _media_type(scope)
     if not _may_be_json(media_type):
         raise ApiError(UNSUPPORTED_MEDIA_TYPE, f"content type {media_type[:100]!r} is not application/json")
     raw = await _read(scope, receive, max_bytes)
-    try:
-        return parse_object(raw)
-    except ApiError:
-        if media_type == "text/plain":
-            raise ApiError(UNSUPPORTED_MEDIA_TYPE, "text/plain is accepted only where it holds JSON") from None
-        raise
+    if media_type == "text/plain" and not raw.lstrip().startswith(b"{"):
+        raise ApiError(UNSUPPORTED_MEDIA_TYPE, "text/plain is accepted only where it holds a JSON object")
+    return raw
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object such as RFC 8785 can express; ApiError(invalid_json) for anything else."""
+    """The JSON object in a body, such as RFC 8785 can express; ApiError(invalid_json) for anything else."""
     try:
         value = parse_json(raw)
     except RecursionError:

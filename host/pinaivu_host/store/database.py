@@ -4,7 +4,8 @@ The journal has a connection of its own (store.journal); everything here is shor
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -53,15 +54,15 @@ def sqlite_url(data_folder: Path) -> str:
     return f"sqlite:///{data_folder / 'host.sqlite'}"
 
 
-def insert_missing(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows whose primary key is not there yet."""
-    found = list(rows)
-    if found:
-        connection.execute(_insert_missing(connection, table), found)
+    connection.execute(_insert_missing(connection.dialect.name, table), rows)
 
 
-def _insert_missing(connection: Connection, table: Table) -> Insert:
-    if connection.dialect.name == "postgresql":
+@functools.cache
+def _insert_missing(dialect: str, table: Table) -> Insert:
+    """Made once: the journal executes it for every commit."""
+    if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
 

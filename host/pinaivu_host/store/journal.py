@@ -31,6 +31,9 @@ CHECKPOINT_DELAY_S: Final = 0.2
 RETRY_DELAY_S: Final = 0.5
 LEAVES_PER_QUERY: Final = 256
 
+_FORGET_CHECKPOINT: Final = delete(CHECKPOINTS)
+_KEEP_CHECKPOINT: Final = insert(CHECKPOINTS)
+
 
 @dataclass(frozen=True, slots=True)
 class _PushedLeaf:
@@ -97,7 +100,7 @@ class Journal:
 
     @property
     def failed(self) -> bool:
-        """Whether a conflict ended the journal."""
+        """Whether a conflict or a bug ended the journal."""
         return self._failed
 
     def append(self, index: int, leaf: bytes) -> None:
@@ -169,9 +172,16 @@ class Journal:
         if row is not None and self._checkpoint is None:
             self._checkpoint = _PushedCheckpoint(row.size, row.note)
 
-    # What follows runs in the journal's thread, but for _committed and _conflicted.
+    # What follows runs in the journal's thread, but for _committed, _conflicted and _fail.
 
     def _write_all(self) -> None:
+        try:
+            self._write_until_stopped()
+        except Exception:
+            logger.exception("the journal has died")
+            self._loop.call_soon_threadsafe(self._fail)
+
+    def _write_until_stopped(self) -> None:
         checkpoint: _PushedCheckpoint | None = None
         stop = False
         while not stop:
@@ -227,8 +237,8 @@ class Journal:
                 conflict = error
             transaction.write(connection)
             if checkpoint is not None:
-                connection.execute(delete(CHECKPOINTS))
-                connection.execute(insert(CHECKPOINTS), [{"size": checkpoint.size, "note": checkpoint.note}])
+                connection.execute(_FORGET_CHECKPOINT)
+                connection.execute(_KEEP_CHECKPOINT, [{"size": checkpoint.size, "note": checkpoint.note}])
         self._state = transaction.state
         return conflict
 
@@ -252,12 +262,16 @@ class Journal:
 
     def _conflicted(self, conflict: JournalConflictError) -> None:
         self._size = self._state.size
+        self._fail()
+        self.on_conflict(conflict)
+
+    def _fail(self) -> None:
+        self._failed = True
         self._room.set()
         waiting, self._waiting = self._waiting, {}
         for waiter in (one for some in waiting.values() for one in some):
             if not waiter.done():
                 waiter.set_exception(CoordinatorUnavailableError("the journal has ended"))
-        self.on_conflict(conflict)
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

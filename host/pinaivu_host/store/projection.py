@@ -37,6 +37,14 @@ from pinaivu_shared.signed import Signed
 logger = logging.getLogger(__name__)
 Rows = dict[str, Any]
 
+# Made once: the journal executes them for every commit.
+_INSERT: Final = {LEAVES: insert(LEAVES), TREE_NODES: insert(TREE_NODES)}
+_CHARGE: Final = (
+    update(ACCOUNTS)
+    .where(ACCOUNTS.c.id == bindparam("account"))
+    .values(spent_micro_usdc=ACCOUNTS.c.spent_micro_usdc + bindparam("charge"))
+)
+
 
 @dataclass(slots=True)
 class JobRecord:
@@ -117,14 +125,12 @@ class Transaction:
     def write(self, connection: Connection) -> None:
         """Insert everything, one statement per table."""
         for table, rows in self._rows.items():
-            if table is LEAVES or table is TREE_NODES:
-                connection.execute(insert(table), rows)
+            if table in _INSERT:
+                connection.execute(_INSERT[table], rows)
             else:
                 insert_missing(connection, table, rows)
         if self._spent:
-            charged = update(ACCOUNTS).where(ACCOUNTS.c.id == bindparam("account"))
-            charged = charged.values(spent_micro_usdc=ACCOUNTS.c.spent_micro_usdc + bindparam("charge"))
-            connection.execute(charged, [{"account": one, "charge": sum_} for one, sum_ in self._spent.items()])
+            connection.execute(_CHARGE, [{"account": one, "charge": sum_} for one, sum_ in self._spent.items()])
 
     def _compare(self, connection: Connection, index: int, leaf: bytes) -> None:
         stored = self._pushed.get(index)
