@@ -88,6 +88,7 @@ class EnclaveServer:
         self._connections = 0
         self._attesting = 0
         self._module = trio.CapacityLimiter(1)
+        self._in_order = trio.Lock()  # leaves must leave in the order of their indices, whoever caused them
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serve until cancelled."""
@@ -126,12 +127,13 @@ class EnclaveServer:
             connection.cancel()
 
     async def _answer(self, call: link.Call, outbox: Outbox) -> None:
-        try:
-            effects = await self._carry_out(call.command, outbox)
-        except PinaivuError as error:
-            effects = [link.Refused(error.code, str(error))]
-        for effect in effects:
-            await self._dispatch(effect, outbox, call.id)
+        async with self._in_order:
+            try:
+                effects = await self._carry_out(call.command, outbox)
+            except PinaivuError as error:
+                effects = [link.Refused(error.code, str(error))]
+            for effect in effects:
+                await self._dispatch(effect, outbox, call.id)
 
     async def _begin_attestation(self, nursery: trio.Nursery, call: link.Call, outbox: Outbox) -> None:
         """Anybody may ask for a document, and the module is slow: it must not hold up the market."""
@@ -205,10 +207,14 @@ class EnclaveServer:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_SECONDS)
-            if self._epoch is not None:
-                for effect in self._epoch.coordinator.apply(Tick(), self._clock.now_ms()):
-                    if self._active is not None:
-                        await self._active.put(link.Answer(0, effect))
+            async with self._in_order:
+                await self._expire()
+
+    async def _expire(self) -> None:
+        if self._epoch is not None:
+            for effect in self._epoch.coordinator.apply(Tick(), self._clock.now_ms()):
+                if self._active is not None:
+                    await self._active.put(link.Answer(0, effect))
 
 
 def _completed(command: link.HostCommand) -> Command:

@@ -6,6 +6,7 @@ A reader decodes strictly, encodes again and compares, which refuses spaces, key
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Hashable
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
@@ -89,8 +90,7 @@ def _refuse_lone_surrogates(text: str, value: object) -> None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise DuplicateKeyError(f"the key {twice[:64]!r} stands twice in one object")
     return found
 

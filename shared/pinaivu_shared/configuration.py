@@ -10,7 +10,8 @@ import msgspec
 from pinaivu_shared.canonical import CanonicalStruct, Name, Natural, decode
 from pinaivu_shared.errors import VerificationError
 
-MAX_CONFIGURATION_BYTES: Final = 256 * 1024
+MAX_CONFIGURATION_BYTES: Final = 60_000
+"""A configuration is a log leaf, and those end at 65,535 bytes."""
 MAX_NODES: Final = 2_000
 """So many bids at their longest still fit, as a transcript, into one frame of the enclave link."""
 

@@ -38,7 +38,7 @@ _ED25519_SMALL_ORDER: Final = frozenset(
 )
 
 
-class Signed(msgspec.Struct, frozen=True, array_like=True):
+class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Payload bytes and the signature over them. Nothing in it is verified yet."""
 
     payload: bytes

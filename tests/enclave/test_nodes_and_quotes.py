@@ -2,11 +2,13 @@
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from pinaivu_enclave.core.commands import IllegalCommandError, IssueChallenge, RefusedQuoteError, UnknownSubjectError
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import RegistrationLeaf, parse_leaf
+from pinaivu_shared.sealing import seal
 from pinaivu_shared.signed import load_receipt_key, verify_enclave
 from pinaivu_shared.terms import QuoteAcknowledgement
 from pinaivu_shared.wire import link
@@ -136,4 +138,31 @@ def test_a_refused_command_changes_nothing(market: Market, cheap: Node) -> None:
     with pytest.raises(RefusedQuoteError):
         cheap.quote(model="gpt-9")
     assert len(market.leaves) == size
+    assert isinstance(market.open_job(), link.Awarded)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xc1",
+        b"\x92\xc4\0\xc4\0" + b"\x90",
+        b"\x93\xc4\0\xc4\0" + b"\x91" * 5000 + b"\xc0",
+        b"\x92\xa1\xff\xa1\xff",
+    ],
+    ids=["empty", "no msgpack", "trailing", "deep", "not UTF-8"],
+)
+def test_whatever_is_sealed_is_a_quote_or_refused(market: Market, content: bytes) -> None:
+    """Anybody may register and seal anything: nothing of it may end the enclave."""
+    node = Node(market, "a").register()
+    sealing_key = X25519PublicKey.from_public_bytes(bytes.fromhex(market.manifest.sealing_key))
+    with pytest.raises(VerificationError, match="quote"):
+        market.apply(link.PostSealedQuote(node.session, seal(content, sealing_key)))
+
+
+def test_challenges_nobody_answers_keep_nobody_out() -> None:
+    market = Market(max_nodes=3)
+    for number in range(10):
+        Node(market, f"silent {number}").market.apply(IssueChallenge(bytes([7] * 31 + [number]), bytes([number] * 48)))
+    Node(market, "honest").register().quote()
     assert isinstance(market.open_job(), link.Awarded)

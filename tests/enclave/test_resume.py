@@ -87,7 +87,7 @@ def without_fee(parsed: dict[str, Any]) -> None:
         (lambda leaves: [*leaves, leaves[-1]], "leaf"),
         (lambda leaves: [*leaves[:-1], leaves[-1] + b" "], "leaf"),
         (lambda leaves: [*leaves[:-1], edit(leaves[-1], lambda one: one.update(model="x"))], "receipt signature"),
-        (lambda leaves: [leaves[0], edit(leaves[1], without_fee)], "leaf signature"),
+        (lambda leaves: [leaves[0], edit(leaves[1], without_fee)], "configuration"),
         (lambda leaves: [b"garbage"], "leaf"),
         (lambda leaves: [*leaves, leaves[0]], "epoch"),
     ],
@@ -131,3 +131,25 @@ def test_the_epoch_is_the_first_leaf(market: Market) -> None:
     first = parse_leaf(market.leaves[0])
     assert isinstance(first, EpochLeaf)
     assert first.manifest == market.manifest
+
+
+def test_a_removed_receipt_cannot_be_replaced_by_a_repeated_registration(worked: Market) -> None:
+    """Receipts know their index; what could pad the gap must change something to be believed."""
+    registration = next(leaf for leaf in worked.leaves if b'"type":"registration"' in leaf)
+    receipts = [index for index, leaf in enumerate(worked.leaves) if leaf.startswith(b'{"attestation":"sha256:')]
+    forged = [registration if index == receipts[0] else leaf for index, leaf in enumerate(worked.leaves)]
+    with pytest.raises(VerificationError, match="changes nothing"):
+        Market(stored=tuple(forged), checkpoint="")
+
+
+def test_the_configuration_of_an_epoch_cannot_be_left_out(worked: Market) -> None:
+    with pytest.raises(VerificationError, match="missing"):
+        Market(stored=(worked.leaves[0], *worked.leaves[2:]), checkpoint="")
+
+
+def test_a_truncated_attestation_is_refused_like_any_other_evidence(worked: Market) -> None:
+    def cut(parsed: dict[str, Any]) -> None:
+        parsed["attestation"] = parsed["attestation"].rstrip("=")[:-1]
+
+    with pytest.raises(VerificationError):
+        Market(stored=(edit(worked.leaves[0], cut),), checkpoint="")

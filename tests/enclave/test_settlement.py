@@ -10,6 +10,7 @@ from pinaivu_enclave.core.commands import (
     Tick,
     UnknownSubjectError,
 )
+from pinaivu_enclave.core.jobs import SETTLEMENT_GRACE_MS
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
@@ -217,7 +218,7 @@ def test_open_jobs_are_bounded(market: Market) -> None:
 
 def test_a_job_nobody_settles_ends_after_its_deadline(market: Market, cheap: Node) -> None:
     market.open_job()
-    market.now_ms += 600_000 + 10_001
+    market.now_ms += 600_000 + SETTLEMENT_GRACE_MS + 1
     market.apply(Tick())
     assert [(one.outcome, one.reason) for one in market.receipts()] == [("failed", "deadline")]
 

@@ -102,6 +102,8 @@ class Coordinator:
         return [link.ChallengeIssued(challenge.session, signed)]
 
     def _register(self, command: link.RegisterNode, now_ms: int) -> list[Effect]:
+        if self._journal.full:
+            raise MarketFullError("too many leaves wait to be stored")
         session, older = self._sessions.register(command.session, command.registration, now_ms)
         if older is not None:
             self._book.forget_session(older)
@@ -212,7 +214,7 @@ def _awarded(job: Job) -> link.Awarded:
 def _open_quote(sealed: bytes, session: Session, keys: EpochKeys) -> tuple[Quote, str]:
     try:
         signed = _signed_decoder.decode(open_sealed(sealed, keys.sealing))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VerificationError("quote", f"not of the expected shape: {error}") from None
     quote = decode(verify_node("quote", signed, session.public_key), Quote, check="quote")
     if (quote.session, quote.node_id) != (session.session, session.node_id):

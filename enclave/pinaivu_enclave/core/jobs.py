@@ -11,7 +11,8 @@ from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire.link import AcceptAward, OpenJob, ReportFailure, SettleJob
 
-SETTLEMENT_GRACE_MS: Final = 10_000
+SETTLEMENT_GRACE_MS: Final = 60_000
+"""More than a host takes to give up on a stalled caller, to wait for a proof and to reconnect."""
 
 
 class Phase(Enum):

@@ -44,8 +44,10 @@ class Sessions:
         load_node_key(public_key)
         assert len(entropy) == CHALLENGE_ENTROPY_BYTES
         self.expire(now_ms)
-        if len(self._pending) >= self._max_nodes or len(self._registered) >= self._max_nodes:
+        if len(self._registered) >= self._max_nodes:
             raise MarketFullError(f"the market takes {self._max_nodes} nodes")
+        if len(self._pending) >= self._max_nodes:
+            del self._pending[next(iter(self._pending))]  # whoever asks and does not answer keeps nobody out
         challenge = Challenge(
             session="ses_" + entropy[:16].hex(),
             node_id=node_id_of(public_key),

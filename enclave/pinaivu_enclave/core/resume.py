@@ -6,6 +6,7 @@ That an even newer checkpoint is withheld is for witnesses to notice (DESIGN sec
 """
 
 import base64
+import binascii
 
 from cryptography import x509
 
@@ -14,9 +15,10 @@ from pinaivu_shared.attestation.binding import require_public_key, require_user_
 from pinaivu_shared.attestation.policy import MeasurementPolicy
 from pinaivu_shared.attestation.verify import verify_archived
 from pinaivu_shared.canonical import encode
+from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.leaves import ConfigurationLeaf, EpochLeaf, Leaf, parse_leaf, verify_leaf
+from pinaivu_shared.leaves import ConfigurationLeaf, EpochLeaf, Leaf, RegistrationLeaf, parse_leaf, verify_leaf
 from pinaivu_shared.log.checkpoint import open_checkpoint
 from pinaivu_shared.log.keys import VerifierKey
 from pinaivu_shared.log.merkle import leaf_hash
@@ -69,21 +71,26 @@ class Resumption:
         if self._manifest is None:
             raise VerificationError("leaf", "the log does not begin with an epoch")
         key = self._manifest.receipt_public_key()
+        if isinstance(leaf, ConfigurationLeaf):
+            self._check_configuration(leaf)
+        elif self._manifest.configuration != _digest(self.state.configuration):
+            raise VerificationError("configuration", "the epoch's own is missing before its first leaf")
+        elif isinstance(leaf, RegistrationLeaf):
+            self._check_registration(leaf)
         if isinstance(leaf, Receipt):
             if (leaf.log.index, leaf.log.origin) != (self.size, self._origin):
                 raise VerificationError("leaf", f"leaf {self.size} is a receipt for leaf {leaf.log.index}")
             return verify_receipt(raw, key)
         verify_leaf(leaf, key)
-        if (
-            isinstance(leaf, ConfigurationLeaf)
-            and digest_of(encode(leaf.configuration)) != self._manifest.configuration
-        ):
-            raise VerificationError("configuration", "the leaf is not the configuration of its epoch")
         return leaf
 
     def _enter(self, leaf: EpochLeaf) -> None:
         manifest = leaf.manifest
-        document = verify_archived(base64.b64decode(leaf.attestation), root=self._root, policy=self._policy)
+        try:
+            raw = base64.b64decode(leaf.attestation, validate=True)
+        except binascii.Error as error:
+            raise VerificationError("epoch", f"its attestation is not base64: {error}") from None
+        document = verify_archived(raw, root=self._root, policy=self._policy)
         require_user_data(document, manifest.user_data())
         require_public_key(document, bytes.fromhex(manifest.receipt_key))
         verify_leaf(leaf, manifest.receipt_public_key())
@@ -92,3 +99,20 @@ class Resumption:
         if manifest.origin != self._origin or bytes.fromhex(manifest.checkpoint_key) != self._log_key.public_key:
             raise VerificationError("epoch", "belongs to another log, or to another vault secret")
         self._manifest = manifest
+
+    def _check_configuration(self, leaf: ConfigurationLeaf) -> None:
+        """A leaf that changes nothing was never written: it could only pad a log that lost others."""
+        assert self._manifest is not None
+        if _digest(leaf.configuration) != self._manifest.configuration:
+            raise VerificationError("configuration", "the leaf is not the configuration of its epoch")
+        if leaf.configuration == self.state.configuration:
+            raise VerificationError("configuration", "the leaf repeats the one in force")
+
+    def _check_registration(self, leaf: RegistrationLeaf) -> None:
+        known = self.state.nodes.get(leaf.node_id)
+        if known is not None and (known.operator == leaf.operator or known.public_key.hex() != leaf.public_key):
+            raise VerificationError("leaf", f"a registration of {leaf.node_id} that changes nothing, or its key")
+
+
+def _digest(configuration: Configuration | None) -> str:
+    return "" if configuration is None else digest_of(encode(configuration))
