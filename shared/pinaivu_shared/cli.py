@@ -20,6 +20,8 @@ from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.flags import add_flag, add_switch
 
 VALID, NOT_VALID, UNREADABLE = 0, 1, 2
+NOT_GIVEN = "(not given)"
+"""A flag that was left out; an empty one is somebody's empty variable, and is refused."""
 
 
 def verify(arguments: list[str]) -> int:
@@ -27,8 +29,10 @@ def verify(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pinaivu verify", description="Verify a receipt's bundle, offline.")
     parser.add_argument("bundle", metavar="BUNDLE", help="file with the bundle, - for standard input")
     add_flag(parser, "trust", default=None, text="trust file")
-    add_flag(parser, "request", default="", text="request body as sent (JSON), to open its commitment")
-    add_flag(parser, "response", default="", text="answer (JSON, or the text of its stream), to open its commitment")
+    add_flag(parser, "request", default=NOT_GIVEN, text="request body as sent (JSON), to open its commitment")
+    add_flag(
+        parser, "response", default=NOT_GIVEN, text="answer (JSON, or the text of its stream), to open its commitment"
+    )
     add_switch(parser, "json", text="print one object")
     chosen = parser.parse_args(arguments)
     return _judge(chosen.json, lambda: _verify_bundle(chosen))
@@ -44,8 +48,8 @@ def attestation(arguments: list[str]) -> int:
         command.add_argument("document", metavar="DOC", help="binary, base64 or hex; - for standard input")
         add_switch(command, "json", text="print one object")
     add_flag(judge, "trust", default=None, text="trust file")
-    add_flag(judge, "at", default="", text="judge as archived, valid at this time (RFC 3339 or Unix seconds)")
-    add_flag(judge, "nonce", default="", text="hex nonce that the document must answer")
+    add_flag(judge, "at", default=NOT_GIVEN, text="judge as archived, valid at this time (RFC 3339 or Unix seconds)")
+    add_flag(judge, "nonce", default=NOT_GIVEN, text="hex nonce that the document must answer")
     chosen = parser.parse_args(arguments)
     if chosen.command == "show":
         return _judge(chosen.json, lambda: _show_document(chosen))
@@ -69,10 +73,15 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))
     elif found.get("valid") is False:
-        print(f"not valid: {found['check']}: {found['detail']}", file=sys.stderr)
+        print(f"not valid: {found['check']}: {_printable(found['detail'])}", file=sys.stderr)
     else:
         for name, value in found.items():
-            print(f"{name:<20} {value}")
+            print(f"{name:<20} {_printable(value)}")
+
+
+def _printable(value: object) -> str:
+    """Text that cannot move the cursor, change colours or begin a line of its own."""
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in str(value))
 
 
 def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -81,8 +90,8 @@ def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
 
     trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
     bundle = parse_bundle(_read(chosen.bundle, MAX_BUNDLE_BYTES))
-    request = _read_request(chosen.request) if chosen.request else None
-    choices = _read_choices(chosen.response) if chosen.response else None
+    request = None if chosen.request is NOT_GIVEN else _read_request(chosen.request)
+    choices = None if chosen.response is NOT_GIVEN else _read_choices(chosen.response)
     verified = verify_bundle(bundle, trust, request=request, choices=choices)
     receipt = verified.receipt
     return {
@@ -112,8 +121,8 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
 
     trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
     raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
-    nonce = _hex(chosen.nonce) if chosen.nonce else None
-    if chosen.at:
+    nonce = None if chosen.nonce is NOT_GIVEN else _hex(chosen.nonce)
+    if chosen.at is not NOT_GIVEN:
         at_ms = _time_ms(chosen.at)
         document = judge.verify_archived_at(raw, root=trust.root, policy=trust.policy, at_ms=at_ms)
         if nonce is not None:
@@ -172,29 +181,35 @@ def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
     from pinaivu_shared.canonical import parse_json
 
     try:
-        return parse_json(_read(name, 2 * MAX_BUNDLE_BYTES))
+        request = parse_json(_read(name, 2 * MAX_BUNDLE_BYTES))
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{name}: not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise UnreadableError(f"{name}: not a request body, which is a JSON object")
+    return request
 
 
 def _read_choices(name: str) -> list[dict[str, Any]]:
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
+    from pinaivu_shared.commitments import canonical_choices
     from pinaivu_shared.sse import assemble_choices, data_events
 
     content = _read(name, 8 * MAX_BUNDLE_BYTES)
     try:
         text = content.decode()
         if text.lstrip().startswith(("data:", ":")):
-            return assemble_choices(data_events(text))
+            return canonical_choices(assemble_choices(data_events(text)))
         answer = msgspec.json.decode(text)
         choices: list[dict[str, Any]] = answer["choices"] if isinstance(answer, dict) else answer
-        return [{"index": one["index"], "message": dict(one["message"]), **one} for one in choices]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        return canonical_choices(choices)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error!r}") from error
 
 
 def _document_bytes(content: bytes) -> bytes:
-    """The document, whether the file holds it as binary, base64 or hex."""
+    """The document, whether the file holds it as binary, base64, hex or in the gateway's answer."""
+    if content.lstrip().startswith(b"{"):
+        content = _answered_document(content)
     try:
         text = b"".join(content.split()).decode("ascii")
     except UnicodeDecodeError:
@@ -209,11 +224,21 @@ def _document_bytes(content: bytes) -> bytes:
         return content
 
 
+def _answered_document(content: bytes) -> bytes:
+    try:
+        return str(msgspec.json.decode(content)["document"]).encode()
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise UnreadableError(f"document: neither one nor the gateway's answer that holds one: {error!r}") from error
+
+
 def _hex(text: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        nonce = bytes.fromhex(text)
     except ValueError as error:
         raise UnreadableError(f"nonce: {error}") from error
+    if not nonce:
+        raise UnreadableError("nonce: is empty, so it asks for nothing")
+    return nonce
 
 
 def _time_ms(text: str) -> int:

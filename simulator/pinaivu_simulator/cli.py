@@ -12,6 +12,8 @@ from pinaivu_shared.errors import PinaivuError
 from pinaivu_shared.flags import add_flag, add_switch
 from pinaivu_shared.logs import configure_logging
 
+PORT_MAX = 65_535
+
 
 def dev(arguments: list[str]) -> int:
     """Run `pinaivu dev`; 0 after SIGTERM, 2 when it cannot start."""
@@ -28,8 +30,11 @@ def dev(arguments: list[str]) -> int:
     add_switch(parser, "json", text="print one line of JSON on stdout when ready")
     chosen = parser.parse_args(arguments)
     configure_logging(chosen.log_level)
+    port = _number(parser, chosen.port)
+    if port > PORT_MAX:
+        parser.error(f"there is no port {port}")
     plan = NetworkPlan(
-        port=_number(parser, chosen.port) or free_port(),
+        port=port or free_port(),
         folder=Path(chosen.data_dir),
         nodes=_number(parser, chosen.nodes),
         engine=chosen.engine,
