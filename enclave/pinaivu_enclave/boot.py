@@ -93,8 +93,8 @@ class Boot:
         for leaf in leaves:
             self._resumption.take(leaf)
 
-    def finish(self, checkpoint: str) -> tuple[ServingEpoch, list[Effect]]:
-        """Enter the next epoch: its coordinator, and the leaves that say so."""
+    def finish(self, checkpoint: str, instance: str) -> tuple[ServingEpoch, list[Effect]]:
+        """Enter the next epoch, driven by host `instance`: its coordinator, and the leaves that say so."""
         if self._resumption is None or self._keys is None:
             raise IllegalCommandError("FinishResume before Configure")
         tree, state, keys = self._resumption.finish(checkpoint), self._resumption.state, self._keys
@@ -114,6 +114,7 @@ class Boot:
             attestation=digest_of(document),
             state=state,
             journal=journal,
+            instance=instance,
         )
         return ServingEpoch(coordinator, keys, encode(manifest), self._raw), effects
 

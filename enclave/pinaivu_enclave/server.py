@@ -85,6 +85,7 @@ class EnclaveServer:
         self._boot = Boot(platform)
         self._epoch: ServingEpoch | None = None
         self._active: Outbox | None = None
+        self._instance = ""
         self._connections = 0
         self._attesting = 0
         self._module = trio.CapacityLimiter(1)
@@ -179,7 +180,7 @@ class EnclaveServer:
             raise IllegalCommandError(f"this enclave speaks protocol {link.LINK_PROTOCOL}")
         if self._active is not None and self._active is not outbox:
             self._active.close()
-        self._active = outbox
+        self._active, self._instance = outbox, command.instance
         if self._epoch is None:
             return [link.Introduction(self._boot.phase, 0, 0)]
         return self._epoch.coordinator.apply(command, self._clock.now_ms())
@@ -191,7 +192,7 @@ class EnclaveServer:
             case link.Resume():
                 self._boot.resume(command.leaves)
             case link.FinishResume():
-                self._epoch, effects = self._boot.finish(command.checkpoint)
+                self._epoch, effects = self._boot.finish(command.checkpoint, self._instance)
                 logger.info("serving")
                 return [*effects, link.Done()]
             case _:

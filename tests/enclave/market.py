@@ -54,7 +54,7 @@ class Market:
         self.boot = Boot(make_platform(lambda: self.now_ms))
         self.boot.configure(encode(self.configuration))
         self.boot.resume(stored)
-        self.epoch, effects = self.boot.finish(checkpoint)
+        self.epoch, effects = self.boot.finish(checkpoint, INSTANCE)
         self.manifest = decode(self.epoch.manifest, KeyManifest, check="manifest")
         self._keep(effects)
         self.apply(link.Introduce(INSTANCE, link.LINK_PROTOCOL))

@@ -50,6 +50,7 @@ def coordinator() -> Coordinator:
         attestation=digest_of(b"document"),
         state=state,
         journal=Journal(configuration.origin, made.checkpoint, CompactRange()),
+        instance="",
     )
 
 

@@ -12,6 +12,7 @@ from tests.enclave.market import MODEL, ORIGIN, START_MS, make_platform
 
 from pinaivu_enclave.server import MAX_CONNECTIONS, EnclaveServer
 from pinaivu_shared.framing import FrameReader, frame
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire import link
 from pinaivu_simulator.enclave import listen
 from pinaivu_simulator.market import market_configuration
@@ -200,3 +201,17 @@ async def test_commands_of_one_host_are_answered_in_order(tmp_path: Path) -> Non
         last = await host.call(link.AcknowledgeLeaves(2))
         assert isinstance(last, link.Done)
         assert [one.id for one in host.received if one.id] == ids
+
+
+async def test_the_host_that_booted_the_enclave_is_no_new_one_when_its_link_breaks(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path:
+        async with connected(path) as host:
+            await host.boot()
+            challenge = await host.call(link.RequestChallenge(bytes([9] * 32)))
+            assert isinstance(challenge, link.ChallengeIssued)
+        async with connected(path) as host:
+            await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+            registration = Signed(b"", bytes(64))
+            answer = await host.call(link.RegisterNode(challenge.session, registration))
+            assert isinstance(answer, link.Refused)
+            assert "signature" in answer.detail, "the open challenge of the same host was forgotten"

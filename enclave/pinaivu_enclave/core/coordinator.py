@@ -40,8 +40,15 @@ _signed_decoder = msgspec.msgpack.Decoder(Signed)
 class Coordinator:
     """One epoch of the market, from its first command to the end of the enclave."""
 
-    def __init__(
-        self, *, configuration: Configuration, keys: EpochKeys, attestation: str, state: MarketState, journal: Journal
+    def __init__(  # noqa: PLR0913 - the parts of an epoch
+        self,
+        *,
+        configuration: Configuration,
+        keys: EpochKeys,
+        attestation: str,
+        state: MarketState,
+        journal: Journal,
+        instance: str,
     ) -> None:
         self._configuration, self._keys = configuration, keys
         self._state, self._journal = state, journal
@@ -50,7 +57,7 @@ class Coordinator:
         self._jobs = Jobs()
         self._awards = AwardOffice(configuration, keys, self._book, state)
         self._settlements = SettlementOffice(configuration, keys, attestation, state, journal)
-        self._instance = ""
+        self._instance = instance
 
     def apply(self, command: Command, now_ms: int) -> list[Effect]:  # noqa: C901, PLR0911, PLR0912 - one line per command
         """Carry out one command; raises PinaivuError, with nothing changed, when it is refused."""

@@ -69,6 +69,8 @@ class Sessions:
             raise VerificationError("registration", "answers another challenge, session or key")
         registered = Session(session, pending.challenge.node_id, answer.operator, key)
         older = self._session_of_node.get(registered.node_id)
+        if older is None and len(self._registered) >= self._max_nodes:
+            raise MarketFullError(f"the market takes {self._max_nodes} nodes")
         if older is not None:
             self.end(older)
         self._registered[session] = registered
