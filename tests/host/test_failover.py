@@ -210,4 +210,4 @@ async def test_a_node_that_floods_one_job_loses_that_job_only(town: Town) -> Non
         assert "fine" in (await town.chat()).text
         text = "".join([piece async for piece in response.aiter_text()])
     assert json.loads(text.rstrip().rpartition("data: ")[2])["error"]["code"] == "node_failed"
-    assert town.enclave.all_of(SettleJob)[-1].reason == "overflow"
+    assert sorted(one.reason for one in town.enclave.all_of(SettleJob)) == ["", "overflow"]
