@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from pinaivu_shared.commitments import response_commitment
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta, ToolCallDelta
@@ -22,7 +24,7 @@ class Answer:
     def __init__(self) -> None:
         self._content: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._logprobs: list[Any] = []
+        self._logprobs: list[TokenLogprob] = []
         self.finish_reason = ""
         self.text_bytes = 0
 
@@ -70,7 +72,29 @@ class Answer:
         self.text_bytes += len(piece.arguments.encode())
 
 
-def shown_logprobs(delta: Delta) -> list[Any]:
+class Alternative(msgspec.Struct, frozen=True):
+    """A token that might have come, with its natural logarithm of probability and its bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(Alternative, frozen=True):
+    """A token that came, and what else might have."""
+
+    top_logprobs: list[Alternative] = []
+
+
+class _Logprobs(msgspec.Struct, frozen=True):
+    content: list[TokenLogprob] = []
+
+
+def shown_logprobs(delta: Delta) -> list[TokenLogprob]:
     """The token entries of a delta's logprobs, nothing where a node sends anything else."""
-    entries = delta.logprobs.get("content") if isinstance(delta.logprobs, dict) else None
-    return entries if isinstance(entries, list) else []
+    if delta.logprobs is None:
+        return []
+    try:
+        return msgspec.convert(delta.logprobs, _Logprobs).content
+    except msgspec.ValidationError:
+        return []

@@ -145,7 +145,7 @@ class ChatRequest(Shape):
     stop: Stop | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Any = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Whole, Field(ge=0, le=20)] | None = None
     response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Discriminator("type")] | None = None
@@ -157,7 +157,7 @@ class ChatRequest(Shape):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     seed: Annotated[int, Whole] | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
     audio: Any = None
     web_search_options: Any = None
     service_tier: str | None = None

@@ -82,8 +82,8 @@ def migrate(engine: Engine) -> None:
 
 def _open_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_LIMIT_S})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_LIMIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
