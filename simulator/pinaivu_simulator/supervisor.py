@@ -1,6 +1,5 @@
 """Keeps the parts of a network running: starts them, starts again what died, ends them in order."""
 
-import ctypes
 import logging
 import signal
 import subprocess
@@ -13,8 +12,6 @@ import trio
 RESTART_SECONDS_MIN: Final = 0.2
 RESTART_SECONDS_MAX: Final = 5.0
 HEALTHY_SECONDS: Final = 10.0
-PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +37,7 @@ class Part:
             started = trio.current_time()
             # A process group of its own keeps the terminal's Ctrl-C from it: we end the parts in order.
             self._process = await trio.lowlevel.open_process(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
+                self._command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), start_new_session=True
             )
             changed()
             status = await self._process.wait()
@@ -67,12 +60,6 @@ class Part:
             logger.warning("part killed", extra={"kv": {"part": self.name}})
             self._process.kill()
             await self._process.wait()
-
-
-def _end_with_parent() -> None:
-    """Have Linux end this process when the supervisor dies, even of SIGKILL (prctl PR_SET_PDEATHSIG)."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def run_once(arguments: Sequence[str]) -> str:
