@@ -1,8 +1,10 @@
 """The Nitro Secure Module as the enclave sees it: measurements, attestation documents, random bytes.
 
-`NsmDevice` is what the real device and the simulated one implement, and one set of tests runs against both. What
-the module can answer instead of a result is an exception each (nsm-api `ErrorCode`); none is a `PinaivuError`,
-because a refusal by the module means that we asked wrongly or that the platform is broken: the enclave ends.
+`NsmDevice` is what the real device and the simulated one implement, and one conversation runs against each
+(tests/vectors/nsm). `opening.open_nsm` opens the real one: through `library` (libnsm.so) where that is present, else
+through `device` (ioctl on /dev/nsm) with `messages` (the CBOR in between). What the module can answer instead of a
+result is an exception each (nsm-api `ErrorCode`); none is a `PinaivuError`, because a refusal by the module means that
+we asked wrongly or that the platform is broken: the enclave ends.
 """
 
 from dataclasses import dataclass
