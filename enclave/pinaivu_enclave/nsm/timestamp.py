@@ -1,0 +1,34 @@
+"""The time inside an attestation document that our own module has just given us.
+
+Nothing is verified: the document did not leave the enclave, and whoever could forge it here is the platform itself.
+Hence QEMU's documents, which are not signed, are read as well. Verification is `pinaivu_shared.attestation.verify`.
+"""
+
+from collections.abc import Mapping
+
+from pinaivu_enclave.nsm import InvalidResponseError
+from pinaivu_shared.attestation.cbor import CborValue, decode, decode_map
+from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, MAX_TIMESTAMP_MS
+from pinaivu_shared.errors import VerificationError
+
+
+def read_timestamp_ms(document: bytes) -> int:
+    """Unix time in milliseconds at which the module made the document; malformed ones raise InvalidResponseError."""
+    timestamp = read_own_payload(document).get("timestamp")
+    if type(timestamp) is not int or not 0 < timestamp < MAX_TIMESTAMP_MS:
+        raise InvalidResponseError("attestation document: timestamp is absent or no time")
+    return timestamp
+
+
+def read_own_payload(document: bytes) -> Mapping[int | str, CborValue]:
+    """The payload map of a COSE_Sign1 (RFC 9052 4.2), of definite or indefinite length; or InvalidResponseError."""
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise InvalidResponseError(f"attestation document of {len(document)} bytes, at most {MAX_DOCUMENT_BYTES}")
+    try:
+        match decode(document):
+            case [bytes(), dict(), bytes(payload), bytes()]:
+                return decode_map(payload)
+            case _:
+                raise InvalidResponseError("attestation document: not an untagged COSE_Sign1")
+    except VerificationError as error:
+        raise InvalidResponseError(str(error)) from error
