@@ -1,7 +1,8 @@
 """Boot: from an unconfigured enclave to a serving coordinator. The host drives it, and can do nothing else until then.
 
-Configure measures the configuration into PCR16 and locks it. Resume hands over the stored leaves. FinishResume makes
-the epoch's keys, has them attested, and writes the epoch into the log.
+Configure measures the configuration into PCR16 and locks it. OpenVault recovers the vault secret, or has one made at
+genesis, and makes the epoch's keys. Resume hands over the stored leaves. FinishResume has the keys attested and
+writes the epoch into the log.
 """
 
 import base64
@@ -18,7 +19,7 @@ from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys, derive_signing_key
 from pinaivu_enclave.core.resume import Resumption
 from pinaivu_enclave.nsm import MAX_PCRS, NsmDevice
-from pinaivu_enclave.vault import Vault
+from pinaivu_enclave.vault import OpenedVault, Vault
 from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS, MeasurementPolicy
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, Platform, parse_configuration
@@ -30,10 +31,14 @@ from pinaivu_shared.wire import link
 
 
 class EnclavePlatform:
-    """What the enclave stands on: its security module, that module's trust root, its vault, and the platform's name."""
+    """What the enclave stands on: its security module, that module's trust root, and its vault.
 
-    def __init__(self, *, name: Platform, nsm: NsmDevice, root: x509.Certificate, vault: Vault) -> None:
-        self.name, self.nsm, self.root, self.vault = name, nsm, root, vault
+    `names` are the platforms a configuration may name. A measured image cannot tell Nitro from QEMU, whose module
+    looks the same; but only Nitro's documents verify under `root`, so what runs on QEMU convinces nobody.
+    """
+
+    def __init__(self, *, names: frozenset[Platform], nsm: NsmDevice, root: x509.Certificate, vault: Vault) -> None:
+        self.names, self.nsm, self.root, self.vault = names, nsm, root, vault
 
     def own_measurements(self) -> MeasurementPolicy:
         """A policy that allows exactly this image."""
@@ -61,6 +66,8 @@ class Boot:
     def __init__(self, platform: EnclavePlatform) -> None:
         self._platform = platform
         self._raw = b""
+        self._policy: MeasurementPolicy | None = None
+        self._vault: OpenedVault | None = None
         self._keys: EpochKeys | None = None
         self._resumption: Resumption | None = None
 
@@ -70,33 +77,47 @@ class Boot:
         return "resuming" if self._raw else "unconfigured"
 
     def configure(self, raw: bytes) -> None:
-        """Measure the configuration, once, and get ready to resume. A second, equal one starts the resumption over."""
+        """Measure the configuration, once. A second, equal one starts the resumption over. Blocks on the module."""
         configuration = parse_configuration(raw)
-        if configuration.platform != self._platform.name:
-            raise VerificationError("platform", f"this enclave runs on {self._platform.name}")
+        if configuration.platform not in self._platform.names:
+            raise VerificationError("platform", f"this enclave runs on {' or '.join(sorted(self._platform.names))}")
         if self._raw not in {b"", raw}:
             raise IllegalCommandError("another configuration is measured already: start a new enclave")
         if not self._raw:
             self._measure(raw)
-        keys = self._keys or self._make_keys()
-        self._raw, self._keys = raw, keys
+        self._raw, self._resumption = raw, None
+        self._policy = self._platform.own_measurements()
+
+    async def open_vault(self, sealed: bytes) -> bytes:
+        """Have the vault opened, or made where `sealed` is empty; what the host is to keep of it.
+
+        A host that did not hear the answer asks again and gets the same one. VaultError when there is no secret.
+        """
+        if self._policy is None:
+            raise IllegalCommandError("OpenVault before Configure")
+        configuration = parse_configuration(self._raw)
+        if self._vault is None:
+            self._vault = await self._platform.vault.open(configuration, sealed)
+            self._keys = _make_keys(self._vault.secret)
+        elif sealed not in {b"", self._vault.sealed}:
+            raise IllegalCommandError("another vault is open already: start a new enclave")
+        assert self._keys is not None
         self._resumption = Resumption(
-            root=self._platform.root,
-            policy=self._platform.own_measurements(),
-            log_key=keys.log_key(configuration.origin),
+            root=self._platform.root, policy=self._policy, log_key=self._keys.log_key(configuration.origin)
         )
+        return self._vault.sealed
 
     def resume(self, leaves: tuple[bytes, ...]) -> None:
         """Take the next stored leaves."""
         if self._resumption is None:
-            raise IllegalCommandError("Resume before Configure")
+            raise IllegalCommandError("Resume before OpenVault")
         for leaf in leaves:
             self._resumption.take(leaf)
 
     def finish(self, checkpoint: str, instance: str) -> tuple[ServingEpoch, list[Effect]]:
         """Enter the next epoch, driven by host `instance`: its coordinator, and the leaves that say so."""
         if self._resumption is None or self._keys is None:
-            raise IllegalCommandError("FinishResume before Configure")
+            raise IllegalCommandError("FinishResume before OpenVault")
         tree, state, keys = self._resumption.finish(checkpoint), self._resumption.state, self._keys
         configuration = parse_configuration(self._raw)
         manifest = keys.manifest(origin=configuration.origin, epoch=state.epoch + 1, configuration=digest_of(self._raw))
@@ -123,14 +144,14 @@ class Boot:
         nsm.extend_pcr(CONFIGURATION_PCR, hashlib.sha384(raw).digest())
         nsm.lock_pcrs(MAX_PCRS)
 
-    def _make_keys(self) -> EpochKeys:
-        secret = self._platform.vault.secret()
-        return EpochKeys(
-            receipt=ec.generate_private_key(ec.SECP256R1()),
-            sealing=X25519PrivateKey.generate(),
-            checkpoint=derive_signing_key(secret, "checkpoint"),
-            settlement=derive_signing_key(secret, "settlement"),
-        )
+
+def _make_keys(secret: bytes) -> EpochKeys:
+    return EpochKeys(
+        receipt=ec.generate_private_key(ec.SECP256R1()),
+        sealing=X25519PrivateKey.generate(),
+        checkpoint=derive_signing_key(secret, "checkpoint"),
+        settlement=derive_signing_key(secret, "settlement"),
+    )
 
 
 def _epoch_leaves(

@@ -6,14 +6,14 @@ the core made them; a host that does not read stops its own commands from being 
 
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import trio
 
 from pinaivu_enclave.boot import Boot, EnclavePlatform, ServingEpoch
+from pinaivu_enclave.clock import CHECK_SECONDS, Clock
 from pinaivu_enclave.core.commands import Command, Effect, IllegalCommandError, IssueChallenge, Tick
 from pinaivu_enclave.core.nodes import CHALLENGE_ENTROPY_BYTES
 from pinaivu_shared.errors import PeerError, PinaivuError
@@ -29,22 +29,6 @@ TICK_SECONDS: Final = 1.0
 logger = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(link.Call)
 _encoder = msgspec.msgpack.Encoder()
-
-
-class Clock(Protocol):
-    """Where the enclave's time comes from."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970."""
-        ...
-
-
-class SystemClock:
-    """The kernel's clock, which on this platform nobody else sets."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
 
 
 class Outbox:
@@ -92,9 +76,10 @@ class EnclaveServer:
         self._in_order = trio.Lock()  # leaves must leave in the order of their indices, whoever caused them
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, or until the clock is found wrong: ClockTamperedError ends the enclave."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
+            nursery.start_soon(self._watch_clock)
             await trio.serve_listeners(self._connection, listeners, handler_nursery=nursery)
 
     async def _connection(self, stream: trio.SocketStream) -> None:
@@ -171,7 +156,7 @@ class EnclaveServer:
             return await self._carry_out_boot(command)
         if isinstance(command, link.Configure):
             return self._configure_again(command)
-        if isinstance(command, link.Resume | link.FinishResume):
+        if isinstance(command, link.OpenVault | link.Resume | link.FinishResume):
             raise IllegalCommandError(f"{type(command).__name__} while serving")
         return self._epoch.coordinator.apply(_completed(command), self._clock.now_ms())
 
@@ -189,6 +174,8 @@ class EnclaveServer:
         match command:
             case link.Configure():
                 await trio.to_thread.run_sync(self._boot.configure, command.configuration, limiter=self._module)
+            case link.OpenVault():
+                return [link.VaultOpened(await self._boot.open_vault(command.sealed))]
             case link.Resume():
                 self._boot.resume(command.leaves)
             case link.FinishResume():
@@ -211,6 +198,13 @@ class EnclaveServer:
             async with self._in_order:
                 await self._expire()
 
+    async def _watch_clock(self) -> None:
+        while True:
+            await trio.sleep(CHECK_SECONDS)
+            deviation_ms = await trio.to_thread.run_sync(self._clock.check, limiter=self._module)
+            if deviation_ms:
+                logger.info("clock corrected", extra={"kv": {"deviation_ms": deviation_ms}})
+
     async def _expire(self) -> None:
         if self._epoch is not None:
             for effect in self._epoch.coordinator.apply(Tick(), self._clock.now_ms()):
@@ -222,7 +216,7 @@ def _completed(command: link.HostCommand) -> Command:
     """The command as the core takes it: with entropy where it needs some."""
     if isinstance(command, link.RequestChallenge):
         return IssueChallenge(command.public_key, secrets.token_bytes(CHALLENGE_ENTROPY_BYTES))
-    assert not isinstance(command, link.Configure | link.Resume | link.FinishResume | link.Attest)
+    assert not isinstance(command, link.Configure | link.OpenVault | link.Resume | link.FinishResume | link.Attest)
     return command
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Name, Natural, decode
+from pinaivu_shared.canonical import CanonicalStruct, Hex, Name, Natural, decode
 from pinaivu_shared.errors import VerificationError
 
 MAX_CONFIGURATION_BYTES: Final = 60_000
@@ -19,6 +19,9 @@ Platform = Literal["nitro", "simulator", "qemu"]
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Quality = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Reserve = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+KeyArn = Annotated[
+    str, msgspec.Meta(pattern=r"\Aarn:aws:kms:[a-z]{2,12}(-[a-z0-9]{1,12}){1,3}:[0-9]{12}:key/[A-Za-z0-9-]{1,64}\Z")
+]
 Origin = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9./:-]{0,200}\Z")]
 
 
@@ -46,6 +49,27 @@ class MeteringLimits(CanonicalStruct, frozen=True):
     template_allowance: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 
 
+class KmsTerms(CanonicalStruct, frozen=True):
+    """The AWS KMS key that guards the vault secret (DESIGN section 7).
+
+    `tls_root` is the DER of the certificate under which the KMS endpoint is known, in hex. On `nitro` it is empty: the
+    endpoint must hang under Amazon's roots, which the image holds.
+    """
+
+    key_arn: KeyArn
+    tls_root: Hex
+
+    @property
+    def region(self) -> str:
+        """The region of the key, which is that of the endpoint."""
+        return self.key_arn.split(":")[3]
+
+    @property
+    def endpoint(self) -> str:
+        """The host name that the endpoint must prove to have."""
+        return f"kms.{self.region}.amazonaws.com"
+
+
 class Configuration(CanonicalStruct, frozen=True):
     """Everything that may differ between two deployments of one image.
 
@@ -55,6 +79,7 @@ class Configuration(CanonicalStruct, frozen=True):
     version: Literal[1]
     platform: Platform
     origin: Origin
+    kms: KmsTerms
     models: Annotated[tuple[ModelTerms, ...], msgspec.Meta(min_length=1, max_length=1000)]
     fee_bps: BasisPoints
     quality_prior_bps: Quality
@@ -77,6 +102,10 @@ def parse_configuration(raw: bytes) -> Configuration:
     names = [terms.model for terms in configuration.models]
     if len(set(names)) != len(names):
         raise VerificationError("configuration", "a model is listed twice")
+    if bool(configuration.kms.tls_root) == (configuration.platform == "nitro"):
+        raise VerificationError(
+            "configuration", "kms.tls_root: nitro takes none but Amazon's, other platforms need one"
+        )
     if configuration.quorum or configuration.witnesses:
         raise VerificationError("configuration", "witnesses are not supported by this version")
     return configuration

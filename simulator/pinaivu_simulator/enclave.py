@@ -1,12 +1,14 @@
 """The enclave program on a simulated platform: the production server over a Unix socket that stands for vsock."""
 
 import secrets
+import time
 from pathlib import Path
 
 import trio
 
 from pinaivu_enclave.boot import EnclavePlatform
-from pinaivu_enclave.server import EnclaveServer, SystemClock
+from pinaivu_enclave.clock import AnchoredClock
+from pinaivu_enclave.server import EnclaveServer
 from pinaivu_simulator.data_directory import DataDirectory
 from pinaivu_simulator.nsm import SimulatedNsm
 
@@ -14,10 +16,9 @@ from pinaivu_simulator.nsm import SimulatedNsm
 async def serve_enclave(socket_path: Path, folder: Path) -> None:
     """Serve until cancelled. Started again on the same folder, it is the next epoch of the same log."""
     data = DataDirectory(folder)
-    clock = SystemClock()
-    nsm = SimulatedNsm(data.pki(), now_ms=clock.now_ms, entropy=secrets.token_bytes)
-    platform = EnclavePlatform(name="simulator", nsm=nsm, root=nsm.trust_root, vault=data.vault())
-    await EnclaveServer(platform, clock).serve([await listen(socket_path)])
+    nsm = SimulatedNsm(data.pki(), now_ms=lambda: time.time_ns() // 1_000_000, entropy=secrets.token_bytes)
+    platform = EnclavePlatform(names=frozenset({"simulator"}), nsm=nsm, root=nsm.trust_root, vault=data.vault())
+    await EnclaveServer(platform, AnchoredClock(nsm)).serve([await listen(socket_path)])
 
 
 async def listen(socket_path: Path) -> trio.SocketListener:

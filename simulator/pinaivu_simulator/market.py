@@ -4,15 +4,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms
+from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms
 
 INPUT_RESERVE_PRICE: Final = 40_000
 OUTPUT_RESERVE_PRICE: Final = 120_000
 BASE_INPUT_PRICE: Final = 20_000
 BASE_OUTPUT_PRICE: Final = 60_000
 
+NO_KMS: Final = KmsTerms(
+    key_arn="arn:aws:kms:local-1:000000000000:key/00000000-0000-0000-0000-000000000000", tls_root="00"
+)
+"""A key that nobody has, for markets whose vault asks no KMS."""
 
-def market_configuration(origin: str, models: Sequence[str], *, first_token_ms: int = 30_000) -> bytes:
+
+def market_configuration(
+    origin: str, models: Sequence[str], *, kms: KmsTerms = NO_KMS, first_token_ms: int = 30_000
+) -> bytes:
     """Canonical configuration bytes; every model at the same list price, in micro-USDC per million tokens."""
     terms = [
         ModelTerms(
@@ -28,6 +35,7 @@ def market_configuration(origin: str, models: Sequence[str], *, first_token_ms: 
             version=1,
             platform="simulator",
             origin=origin,
+            kms=kms,
             models=tuple(terms),
             fee_bps=500,
             quality_prior_bps=7500,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from pinaivu_enclave.core.keys import VAULT_SECRET_BYTES
-from pinaivu_enclave.vault import VaultError
+from pinaivu_enclave.vault import OpenedVault, VaultError
+from pinaivu_shared.configuration import Configuration
 
 SECRET_FILE: Final = "vault.secret"  # noqa: S105 - a file name
 
@@ -16,6 +17,10 @@ class FileVault:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / SECRET_FILE
+
+    async def open(self, configuration: Configuration, sealed: bytes) -> OpenedVault:  # noqa: ARG002 - a Vault
+        """See `Vault`: the same secret for everybody."""
+        return OpenedVault(self.secret(), b"simulated")
 
     def secret(self) -> bytes:
         """The secret, made at first use; VaultError when the file is not one of ours."""

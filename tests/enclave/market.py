@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from pinaivu_enclave.boot import Boot, EnclavePlatform
 from pinaivu_enclave.core.commands import Effect, IssueChallenge
 from pinaivu_enclave.core.coordinator import Coordinator
+from pinaivu_enclave.vault import OpenedVault, Vault
 from pinaivu_shared.canonical import decode, encode
-from pinaivu_shared.configuration import parse_configuration
+from pinaivu_shared.configuration import Configuration, parse_configuration
 from pinaivu_shared.ids import digest_of, make_request_id, node_id_of
 from pinaivu_shared.leaves import parse_leaf
 from pinaivu_shared.manifest import KeyManifest
@@ -37,8 +38,18 @@ INSTANCE = "0" * 32
 class FixedVault:
     """A vault whose secret is a constant."""
 
-    def secret(self) -> bytes:
-        return bytes(range(32))
+    async def open(self, configuration: Configuration, sealed: bytes) -> OpenedVault:
+        return OpenedVault(bytes(range(32)), b"sealed")
+
+
+def at_once(step: Coroutine[Any, Any, bytes]) -> bytes:
+    """Run what waits for nothing, with or without an event loop around it."""
+    try:
+        step.send(None)
+    except StopIteration as end:
+        result: bytes = end.value
+        return result
+    raise AssertionError("it waited")
 
 
 class Market:
@@ -53,6 +64,7 @@ class Market:
         self.checkpoint = checkpoint
         self.boot = Boot(make_platform(lambda: self.now_ms))
         self.boot.configure(encode(self.configuration))
+        at_once(self.boot.open_vault(b""))
         self.boot.resume(stored)
         self.epoch, effects = self.boot.finish(checkpoint, INSTANCE)
         self.manifest = decode(self.epoch.manifest, KeyManifest, check="manifest")
@@ -198,7 +210,7 @@ class Node:
 _PKI = SimulatedPki.create(now=dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC), entropy=random.Random(1).randbytes)
 
 
-def make_platform(now_ms: Callable[[], int]) -> EnclavePlatform:
+def make_platform(now_ms: Callable[[], int], *, vault: Vault | None = None) -> EnclavePlatform:
     """A simulated platform under one root for the whole test run."""
     nsm = SimulatedNsm(_PKI, now_ms=now_ms, entropy=random.Random(2).randbytes)
-    return EnclavePlatform(name="simulator", nsm=nsm, root=nsm.trust_root, vault=FixedVault())
+    return EnclavePlatform(names=frozenset({"simulator"}), nsm=nsm, root=nsm.trust_root, vault=vault or FixedVault())

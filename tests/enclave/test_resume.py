@@ -121,8 +121,8 @@ def test_another_configuration_cannot_follow_a_measured_one(market: Market) -> N
 
 
 def test_a_configuration_for_another_platform_is_refused(market: Market) -> None:
-    raw = market_configuration(ORIGIN, [MODEL]).replace(b'"simulator"', b'"nitro"')
-    assert parse_configuration(raw).platform == "nitro"
+    raw = market_configuration(ORIGIN, [MODEL]).replace(b'"simulator"', b'"qemu"')
+    assert parse_configuration(raw).platform == "qemu"
     with pytest.raises(VerificationError, match="platform"):
         market.boot.configure(raw)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 from tests.enclave.market import MODEL, ORIGIN, START_MS, make_platform
 
+from pinaivu_enclave.clock import ClockTamperedError
 from pinaivu_enclave.server import MAX_CONNECTIONS, EnclaveServer
 from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.signed import Signed
@@ -29,6 +31,9 @@ class FixedClock:
 
     def now_ms(self) -> int:
         return self.now_ms_value
+
+    def check(self) -> int:
+        return 0
 
 
 class HostLink:
@@ -68,6 +73,7 @@ class HostLink:
     async def boot(self) -> None:
         assert await self.call(link.Introduce(HOST, link.LINK_PROTOCOL)) == link.Introduction("unconfigured", 0, 0)
         await self.call(link.Configure(CONFIGURATION))
+        await self.call(link.OpenVault(b""))
         await self.call(link.Resume(()))
         await self.call(link.FinishResume(""))
 
@@ -145,6 +151,7 @@ async def test_a_broken_off_boot_starts_over(tmp_path: Path) -> None:
             assert isinstance(introduction, link.Introduction)
             assert introduction.phase == "resuming"
             await host.call(link.Configure(CONFIGURATION))
+            await host.call(link.OpenVault(b""))
             assert isinstance(await host.call(link.FinishResume("")), link.Done)
 
 
@@ -215,3 +222,16 @@ async def test_the_host_that_booted_the_enclave_is_no_new_one_when_its_link_brea
             answer = await host.call(link.RegisterNode(challenge.session, registration))
             assert isinstance(answer, link.Refused)
             assert "signature" in answer.detail, "the open challenge of the same host was forgotten"
+
+
+class TamperedClock(FixedClock):
+    """A clock that is found wrong at its first check."""
+
+    def check(self) -> int:
+        raise ClockTamperedError(5_000)
+
+
+async def test_a_wrong_clock_ends_the_enclave(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    clock = TamperedClock()
+    with pytest.RaisesGroup(pytest.RaisesExc(ClockTamperedError, match="5000 ms off"), flatten_subgroups=True):
+        await EnclaveServer(make_platform(clock.now_ms), clock).serve([await listen(tmp_path / "s")])

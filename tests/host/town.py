@@ -15,12 +15,14 @@ from pinaivu_host.server import GatewayServer, listen, make_server
 from pinaivu_host.store.database import sqlite_url
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms
+from pinaivu_simulator.market import NO_KMS
 
 ADMIN_KEY = "admin-key-of-the-tests"
 CONFIGURATION = Configuration(
     version=1,
     platform="simulator",
     origin="test.example/log",
+    kms=NO_KMS,
     models=(
         ModelTerms(model="m", input_reserve_price=20_000, output_reserve_price=60_000, expected_completion_tokens=100),
         ModelTerms(model="a/b:1", input_reserve_price=1, output_reserve_price=1, expected_completion_tokens=100),

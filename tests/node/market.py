@@ -55,6 +55,7 @@ from pinaivu_shared.wire.node import (
 from pinaivu_shared.wire.node import (
     encode as encode_message,
 )
+from pinaivu_simulator.market import NO_KMS
 
 NOW_MS = 1_795_000_000_000
 MODEL = "llama3.2:1b"
@@ -68,6 +69,7 @@ CONFIGURATION = Configuration(
     version=1,
     platform="simulator",
     origin="pinaivu.test/log",
+    kms=NO_KMS,
     models=(
         ModelTerms(model=MODEL, input_reserve_price=1000, output_reserve_price=2000, expected_completion_tokens=100),
     ),

@@ -12,9 +12,11 @@ import msgspec
 from pinaivu_shared.ids import RequestId, SessionId
 from pinaivu_shared.signed import Signed
 
-LINK_PROTOCOL: Final = 1
+LINK_PROTOCOL: Final = 2
 MAX_FRAME_BYTES: Final = 1 << 20
 RESUME_BATCH_BYTES: Final = 512 * 1024
+MAX_SEALED_VAULT_BYTES: Final = 6144
+"""KMS: a CiphertextBlob has no more."""
 
 Instance = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Commitment = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
@@ -26,7 +28,7 @@ class LinkMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=T
     """Base of all commands and results."""
 
 
-# Boot, in this order: Introduce, Configure, Resume (until all leaves are there), FinishResume.
+# Boot, in this order: Introduce, Configure, OpenVault, Resume (until all leaves are there), FinishResume.
 
 
 class Introduce(LinkMessage, frozen=True):
@@ -51,6 +53,18 @@ class Configure(LinkMessage, frozen=True):
     """Host: the configuration's canonical bytes. Measured once; a second one must be equal."""
 
     configuration: bytes
+
+
+class OpenVault(LinkMessage, frozen=True):
+    """Host: the sealed vault secret as it was stored; empty at genesis, for which KMS makes a new one."""
+
+    sealed: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED_VAULT_BYTES)]
+
+
+class VaultOpened(LinkMessage, frozen=True):
+    """Enclave: the vault is open. Store `sealed` durably before FinishResume: without it the log cannot go on."""
+
+    sealed: bytes
 
 
 class Resume(LinkMessage, frozen=True):
@@ -246,6 +260,7 @@ class CheckpointSigned(LinkMessage, frozen=True):
 HostCommand = (
     Introduce
     | Configure
+    | OpenVault
     | Resume
     | FinishResume
     | Attest
@@ -262,6 +277,7 @@ HostCommand = (
 )
 Result = (
     Introduction
+    | VaultOpened
     | Attestation
     | ChallengeIssued
     | NodeRegistered

@@ -1,0 +1,64 @@
+"""PID 1: only this image's command line is served, and nothing of the host comes with it. The rest runs under QEMU."""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from pinaivu_enclave import init
+
+NITRO = "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
+QEMU = "virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 reboot=t panic=-1"
+
+
+@pytest.mark.parametrize("appended", ["", f" {NITRO}", f" {QEMU}"], ids=["bare", "nitro", "qemu"])
+def test_the_images_command_line_is_accepted_with_what_platforms_append(appended: str) -> None:
+    init.check_command_line(init.COMMAND_LINE + appended)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "",
+        init.COMMAND_LINE.removeprefix("reboot=k "),
+        f"{init.COMMAND_LINE}x",
+        f"x {init.COMMAND_LINE}",
+        init.COMMAND_LINE.replace("panic=30", "panic=0"),
+        f"{init.COMMAND_LINE} init=/bin/sh",
+        f"{init.COMMAND_LINE} rdinit=/usr/bin/python3.13 -c print(1)",
+        f"{init.COMMAND_LINE} {NITRO} nsm.disable=1",
+        f"{init.COMMAND_LINE} clocksource=jiffies",
+        f"{init.COMMAND_LINE} random.trust_cpu=on",
+        f"{init.COMMAND_LINE} virtio_mmio.device=a,b",
+        f"{init.COMMAND_LINE} PINAIVU_LOG_LEVEL=debug",
+        f"{init.COMMAND_LINE} panic=-1x",
+    ],
+)
+def test_any_other_command_line_ends_the_enclave(found: str) -> None:
+    with pytest.raises(SystemExit, match="command line"):
+        init.check_command_line(found)
+
+
+def test_init_needs_nothing_but_the_standard_library_until_the_heartbeat() -> None:
+    """AWS's loader waits for the heartbeat, and slow imports would come before it."""
+    tree = ast.parse(Path(init.__file__).read_text())
+    imported = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
+    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert imported == {"ctypes", "os", "re", "signal", "socket", "sys", "time"}
+
+
+def test_a_server_is_started_without_environment_and_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    for name in ("setgroups", "setresgid", "setresuid", "chdir", "execve"):
+        monkeypatch.setattr(os, name, lambda *given, name=name: done.append((name, given)))
+    monkeypatch.setattr(os, "_exit", lambda status: done.append(("_exit", (status,))))
+    init.become_server()
+    identity = (init.SERVER_ID,) * 3
+    assert done[:3] == [("setgroups", ([],)), ("setresgid", identity), ("setresuid", identity)]
+    assert done[4] == (
+        "execve",
+        (sys.executable, [sys.executable, "-IB", "-m", "pinaivu_enclave.program"], {}),
+    )
+    assert done[5] == ("_exit", (127,))
