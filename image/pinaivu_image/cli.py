@@ -1,0 +1,168 @@
+"""Commands for enclave images: `pinaivu image inspect`, `diff` and `pcrs`.
+
+Exit status: 0 done (`diff`: the same), 1 different, 2 what was given is no image or cannot be used.
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pinaivu_image.printable import printable
+from pinaivu_shared.errors import CallerError, UnreadableError
+from pinaivu_shared.flags import add_flag, add_switch
+
+if TYPE_CHECKING:
+    from pinaivu_image.inspection import Inspection
+
+DONE, DIFFERENT, UNUSABLE = 0, 1, 2
+NOT_GIVEN = "(not given)"
+"""A flag that was left out; an empty one is somebody's empty variable, and is refused."""
+MAX_PEM_BYTES = 1 << 16
+
+
+def image(arguments: list[str]) -> int:
+    """Run `pinaivu image COMMAND`."""
+    parser = argparse.ArgumentParser(prog="pinaivu image", description="Enclave images (EIF).")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_inspect, _add_diff, _add_pcrs):
+        add(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        status: int = chosen.run(chosen)
+    except (UnreadableError, CallerError) as error:
+        _say(str(error))
+        status = UNUSABLE
+    return status
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    inspect = commands.add_parser("inspect", help="list header, sections, measurements and every file")
+    inspect.add_argument("file", metavar="FILE", help="the image")
+    add_switch(inspect, "json", text="print one object")
+    inspect.set_defaults(run=_inspect)
+
+
+def _add_diff(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    diff = commands.add_parser("diff", help="say which input, section and file two images differ in")
+    diff.add_argument("old", metavar="A", help="one image")
+    diff.add_argument("new", metavar="B", help="the other image")
+    add_switch(diff, "json", text="print one object")
+    diff.set_defaults(run=_diff)
+
+
+def _add_pcrs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    pcrs = commands.add_parser("pcrs", help="compute the measurements; with a key, sign the image as well")
+    pcrs.add_argument("file", metavar="FILE", help="the image")
+    add_switch(pcrs, "json", text="print what nitro-cli describe-eif prints")
+    add_flag(pcrs, "private-key", default=NOT_GIVEN, text="PEM file with the key to sign with")
+    add_flag(pcrs, "signing-certificate", default=NOT_GIVEN, text="PEM file with the key's certificate")
+    add_flag(pcrs, "output", default=NOT_GIVEN, text="where to write the signed image")
+    pcrs.set_defaults(run=_pcrs)
+
+
+def _inspect(chosen: argparse.Namespace) -> int:
+    from pinaivu_image.inspection import inspection_json
+    from pinaivu_image.rendering import inspection_lines
+
+    found = _inspected(chosen.file)
+    if chosen.json:
+        print(json.dumps(inspection_json(found)))
+    else:
+        _print_lines(inspection_lines(found), found.notes)
+    return DONE
+
+
+def _diff(chosen: argparse.Namespace) -> int:
+    from pinaivu_image.difference import compare_images, difference_json
+    from pinaivu_image.rendering import difference_lines
+
+    found = compare_images(_inspected(chosen.old), _inspected(chosen.new))
+    if chosen.json:
+        print(json.dumps(difference_json(found)))
+    else:
+        _print_lines(difference_lines(found), found.notes)
+    return DONE if found.same else DIFFERENT
+
+
+def _pcrs(chosen: argparse.Namespace) -> int:
+    from pinaivu_shared.eif.description import describe
+    from pinaivu_shared.eif.format import encode_eif, parse_eif
+    from pinaivu_shared.eif.measurements import measure
+
+    signing = (chosen.private_key, chosen.signing_certificate, chosen.output)
+    given = [flag is not NOT_GIVEN for flag in signing]
+    if any(given) and not all(given):
+        raise CallerError("to sign, give --private-key, --signing-certificate and --output together")
+    with _naming(chosen.file):
+        eif = parse_eif(_read_image(chosen.file))
+        if any(given):
+            from pinaivu_image.signing import sign_image
+
+            key, certificate = (_read(name, MAX_PEM_BYTES) for name in signing[:2])
+            eif = sign_image(eif, key_pem=key, certificate_pem=certificate, now=dt.datetime.now(dt.UTC))
+            _write(chosen.output, encode_eif(eif))
+        described, measured = describe(eif), measure(eif)
+    if chosen.json:
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        for name, value in measured.as_hex().items():
+            print(f"{name} {value}")
+    return DONE
+
+
+def _inspected(name: str) -> "Inspection":
+    from pinaivu_image.inspection import inspect_image
+
+    with _naming(name):
+        return inspect_image(_read_image(name))
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with it."""
+    from pinaivu_shared.eif.errors import EifError
+
+    try:
+        yield
+    except EifError as error:
+        raise UnreadableError(f"{name}: {error}") from error
+
+
+def _print_lines(lines: Iterable[str], notes: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+    for note in notes:
+        _say(f"note: {note}")
+
+
+def _say(text: str) -> None:
+    print(f"pinaivu image: {printable(text)}", file=sys.stderr)
+
+
+def _read_image(name: str) -> bytes:
+    from pinaivu_shared.eif.format import MAX_EIF_BYTES
+
+    return _read(name, MAX_EIF_BYTES)
+
+
+def _read(name: str, max_bytes: int) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableError(f"{name}: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise UnreadableError(f"{name}: more than {max_bytes} bytes")
+    return content
+
+
+def _write(name: str, content: bytes) -> None:
+    try:
+        Path(name).write_bytes(content)
+    except OSError as error:
+        raise CallerError(f"{name}: {error.strerror}") from error

@@ -1,0 +1,131 @@
+"""`pinaivu image diff`: which input, section and file two images differ in.
+
+Inputs come first, because one changed input explains many changed files. Images of other tools state no inputs:
+for them there are sections and files.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Final
+
+from pinaivu_image.inputs import BuildInput
+from pinaivu_image.inspection import Inspection, header_json, sections_json
+from pinaivu_image.ramdisk import Ramdisk, describe_entry
+
+Change = dict[str, Any]
+"""`{"old": …, "new": …}` with what names the thing; null on the side where it is absent."""
+
+REPACKED: Final = "all its files are the same: it was packed in another way (order, compression, padding)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """Everything that differs, old before new. All empty for two equal images."""
+
+    header: tuple[Change, ...] = ()
+    measurements: tuple[Change, ...] = ()
+    inputs: tuple[Change, ...] = ()
+    sections: tuple[Change, ...] = ()
+    files: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def same(self) -> bool:
+        """Whether the images are equal byte for byte: every byte of a readable image is header or section."""
+        return not (self.header or self.sections)
+
+
+def compare_images(old: Inspection, new: Inspection) -> Difference:
+    """Compare two images."""
+    sections = tuple(_changes("section", _sections(old), _sections(new)))
+    files = tuple(_changed_files(old, new))
+    return Difference(
+        header=tuple(_changes("field", header_json(old.eif), header_json(new.eif))),
+        measurements=tuple(_changes("register", old.measurements.as_hex(), new.measurements.as_hex())),
+        inputs=tuple(_changed_inputs(old, new)),
+        sections=sections,
+        files=files,
+        notes=tuple(_notes(old, new, sections, files)),
+    )
+
+
+def difference_json(found: Difference) -> dict[str, Any]:
+    """One object with all of it."""
+    return {
+        "same": found.same,
+        "inputs": list(found.inputs),
+        "header": list(found.header),
+        "sections": list(found.sections),
+        "measurements": list(found.measurements),
+        "files": list(found.files),
+        "notes": list(found.notes),
+    }
+
+
+def _changes(label: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            yield {label: name, "old": old.get(name), "new": new.get(name)}
+
+
+def _sections(found: Inspection) -> dict[str, Any]:
+    """Sections by name. The place in the file is part of it: a changed order is a difference too."""
+    return {
+        section["name"]: {"place": place, "size": section["size"], "sha256": section["sha256"]}
+        for place, section in enumerate(sections_json(found.eif), start=1)
+    }
+
+
+def _changed_inputs(old: Inspection, new: Inspection) -> Iterator[Change]:
+    before, after = _inputs(old), _inputs(new)
+    if before is None or after is None:
+        return
+    for kind, name in sorted(before.keys() | after.keys()):
+        one, other = before.get((kind, name)), after.get((kind, name))
+        if one != other:
+            yield {"input": name, "kind": kind, "old": _version(one), "new": _version(other)}
+
+
+def _inputs(found: Inspection) -> dict[tuple[str, str], BuildInput] | None:
+    """The inputs of all ramdisks together; None for an image that states none."""
+    stated = [ramdisk.inputs for ramdisk in found.ramdisks if ramdisk.inputs is not None]
+    if not stated:
+        return None
+    return {(one.kind, one.name): one for inputs in stated for one in inputs.inputs}
+
+
+def _version(one: BuildInput | None) -> dict[str, str] | None:
+    return None if one is None else {"version": one.version, "sha256": one.sha256}
+
+
+def _changed_files(old: Inspection, new: Inspection) -> Iterator[Change]:
+    for number, (one, other) in enumerate(zip_longest(old.ramdisks, new.ramdisks), start=1):
+        before, after = _files(one), _files(other)
+        for path in sorted(before.keys() | after.keys()):
+            if before.get(path) != after.get(path):
+                yield {"ramdisk": number, "path": path, "old": before.get(path), "new": after.get(path)}
+
+
+def _files(ramdisk: Ramdisk | None) -> dict[str, Any]:
+    if ramdisk is None:
+        return {}
+    return {path: describe_entry(entry) | _source(ramdisk, path) for path, entry in ramdisk.files.items()}
+
+
+def _source(ramdisk: Ramdisk, path: str) -> dict[str, str]:
+    name = ramdisk.input_of(path)
+    return {} if name is None else {"input": name}
+
+
+def _notes(old: Inspection, new: Inspection, sections: tuple[Change, ...], files: tuple[Change, ...]) -> Iterator[str]:
+    for side, found in (("old", old), ("new", new)):
+        for number, ramdisk in enumerate(found.ramdisks, start=1):
+            yield from (f"{side} ramdisk {number}: {note}" for note in ramdisk.notes)
+    if (_inputs(old) is None) != (_inputs(new) is None):
+        yield "only one of the images states its inputs, so they were not compared"
+    differing = {change["section"] for change in sections}
+    explained = {change["ramdisk"] for change in files}
+    for number, (one, other) in enumerate(zip(old.ramdisks, new.ramdisks, strict=False), start=1):
+        if f"ramdisk {number}" in differing and number not in explained and one.entries and other.entries:
+            yield f"ramdisk {number}: {REPACKED}"

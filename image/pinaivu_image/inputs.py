@@ -1,0 +1,59 @@
+"""What an image was built from: the file `usr/share/pinaivu/inputs.json` inside each of our ramdisks.
+
+It lies in a measured section, so it is as trustworthy as the image itself: it says what the builder was given, and
+a rebuild from those inputs shows that it did not lie.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from pinaivu_shared.eif.cpio import CpioEntry
+
+INPUTS_PATH: Final = "usr/share/pinaivu/inputs.json"
+MAX_INPUTS_BYTES: Final = 1 << 24
+
+InputKind = Literal["deb", "wheel", "kernel-config", "kernel-source", "toolchain", "source"]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class BuildInput(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One locked input; kind and name identify it, version and hash say which one it was."""
+
+    kind: InputKind
+    name: str
+    version: str
+    sha256: Sha256
+
+
+class BuildInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """All inputs of a ramdisk, and for each of its files the name of the input it came from."""
+
+    inputs: tuple[BuildInput, ...]
+    files: dict[str, str]
+
+
+_DECODER: Final = msgspec.json.Decoder(BuildInputs)
+
+
+def encode_inputs(inputs: BuildInputs) -> bytes:
+    """The file's bytes: sorted, one spelling for one content, a newline at the end."""
+    ordered = BuildInputs(inputs=tuple(sorted(inputs.inputs)), files=dict(sorted(inputs.files.items())))
+    return msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n"
+
+
+def find_inputs(entries: Iterable[CpioEntry]) -> tuple[BuildInputs | None, str | None]:
+    """The inputs that a ramdisk states, and a note where its file is there but makes no sense.
+
+    Images of other tools have none, and what stands at that path in them is not ours to refuse.
+    """
+    content = next((entry.data for entry in entries if entry.path == INPUTS_PATH), None)
+    if content is None:
+        return None, None
+    if len(content) > MAX_INPUTS_BYTES:
+        return None, f"{INPUTS_PATH} has {len(content)} bytes and was not read"
+    try:
+        return _DECODER.decode(content), None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return None, f"{INPUTS_PATH} was not understood: {error}"
