@@ -23,7 +23,7 @@ from pinaivu_shared.framing import PREFIX_BYTES, frame
 from pinaivu_shared.wire.kms import MAX_BRIDGE_FRAME_BYTES, SignRequest
 from pinaivu_shared.wire.ports import KMS_PORT
 
-EXCHANGE_SECONDS: Final = 20.0
+EXCHANGE_SECONDS: Final = 40.0  # the bridge may look for credentials for 20 s and dial for 10 s
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024
 READ_BYTES: Final = 4096
