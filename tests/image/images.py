@@ -8,7 +8,7 @@ from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -77,8 +77,10 @@ def zipped(raw: bytes) -> bytes:
     return gzip.compress(raw, mtime=0)
 
 
-def certificate_of(key: ec.EllipticCurvePrivateKey, *, days: int = 365) -> bytes:
-    """A self-signed certificate in PEM, valid from the day before NOW."""
+def certificate_of(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *, days: int = 365, now: dt.datetime = NOW
+) -> bytes:
+    """A self-signed certificate in PEM, valid from the day before `now`."""
     name = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, "Pinaivu"), x509.NameAttribute(NameOID.COUNTRY_NAME, "IN")]
     )
@@ -88,8 +90,8 @@ def certificate_of(key: ec.EllipticCurvePrivateKey, *, days: int = 365) -> bytes
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(7)
-        .not_valid_before(NOW - dt.timedelta(days=1))
-        .not_valid_after(NOW + dt.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
         .sign(key, hashes.SHA384())
     )
     return certificate.public_bytes(Encoding.PEM)
@@ -97,3 +99,23 @@ def certificate_of(key: ec.EllipticCurvePrivateKey, *, days: int = 365) -> bytes
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+NUMBERS = (
+    *("ino", "mode", "uid", "gid", "nlink", "mtime", "filesize"),
+    *("devmajor", "devminor", "rdevmajor", "rdevminor", "namesize", "check"),
+)
+
+
+def raw_entry(name: bytes = b"a\0", data: bytes = b"", *, magic: bytes = b"070701", **numbers: int) -> bytes:
+    """One entry written by hand; every number of the header can be another one."""
+    values = {"mode": S_IFREG | 0o644, "nlink": 1, "filesize": len(data), "namesize": len(name), **numbers}
+    head = magic + b"".join(b"%08x" % values.get(number, 0) for number in NUMBERS) + name
+    return padded(padded(head) + data)
+
+
+def padded(raw: bytes) -> bytes:
+    return raw + bytes(-len(raw) % 4)
+
+
+TRAILER = raw_entry(b"TRAILER!!!\0", mode=0)

@@ -163,6 +163,13 @@ def test_a_wrong_signature_does_not_hold(raw: bytes, detail: str) -> None:
         verify_signature(parse_signature(raw), PCR0)
 
 
+def test_a_certificate_of_another_kind_of_key_signs_nothing_but_has_its_pcr8() -> None:
+    raw = section(entry(signing_certificate=list(certificate_of(rsa.generate_private_key(65537, 2048)))))
+    with pytest.raises(VerificationError, match="not on P-256, P-384 or P-521"):
+        verify_signature(parse_signature(raw), PCR0)
+    assert measure(parse_eif(image(signature=raw))).pcr8 not in {None, measure(signed()).pcr8}
+
+
 MALFORMED: list[tuple[str, bytes, str]] = [
     ("empty", b"", "ends too early"),
     ("no CBOR", b"\xff\xff", "reserved length"),

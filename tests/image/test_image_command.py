@@ -1,0 +1,119 @@
+"""`pinaivu image inspect | diff | pcrs` as people and scripts run them: exit status and output."""
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.image.images import KERNEL, certificate_of, image, key_pem
+
+from pinaivu_shared.eif.description import describe
+from pinaivu_shared.eif.format import parse_eif
+from pinaivu_shared.eif.measurements import measure
+
+BASE_ONLY = """
+import sys
+for name in ("rich", "trio", "cffi", "boto3", "pydantic", "pip"):
+    sys.modules[name] = None  # type: ignore
+from pinaivu_shared.command import main
+raise SystemExit(main())
+"""
+"""Only what `pip install pinaivu` brings."""
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BASE_ONLY, "image", *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "one.eif").write_bytes(image())
+    return tmp_path / "one.eif"
+
+
+def test_inspect_prints_the_image_and_notes_on_stderr(path: Path) -> None:
+    ended = run("inspect", path)
+    assert ended.returncode == 0
+    assert "init" in ended.stdout
+    assert "not measured: the header" in ended.stderr
+    assert "not measured: the header" not in ended.stdout
+
+
+def test_inspect_json_is_one_line_with_the_notes_inside(path: Path) -> None:
+    ended = run("inspect", path, "--json")
+    (line,) = ended.stdout.splitlines()
+    assert json.loads(line)["notes"]
+    assert ended.stderr == ""
+
+
+def test_diff_exits_0_for_the_same_1_for_different_2_for_unreadable(path: Path, tmp_path: Path) -> None:
+    other, broken = tmp_path / "two.eif", tmp_path / "broken.eif"
+    other.write_bytes(image(kernel=KERNEL + b"!"))
+    broken.write_bytes(image()[:-1])
+    assert run("diff", path, path).returncode == 0
+    different = run("diff", path, other)
+    assert different.returncode == 1
+    assert "kernel" in different.stdout
+    assert json.loads(run("diff", path, other, "--json").stdout)["same"] is False
+    for pair in ((path, broken), (broken, path), (path, tmp_path / "absent.eif")):
+        ended = run("diff", *pair)
+        assert ended.returncode == 2
+        assert ended.stdout == ""
+        assert ended.stderr.count("\n") == 1
+
+
+def test_an_unreadable_image_is_named_with_its_fault(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.eif"
+    broken.write_bytes(b"MZ" + image())
+    for command in ("inspect", "pcrs"):
+        ended = run(command, broken)
+        assert ended.returncode == 2
+        assert ended.stdout == ""
+        assert "broken.eif: magic: the file begins with 4d5a2e65" in ended.stderr
+
+
+def test_pcrs_prints_one_line_for_each_register(path: Path) -> None:
+    lines = dict(line.split() for line in run("pcrs", path).stdout.splitlines())
+    assert lines == measure(parse_eif(image())).as_hex()
+
+
+def test_pcrs_json_is_what_describe_eif_prints(path: Path) -> None:
+    printed = run("pcrs", path, "--json").stdout
+    assert printed == json.dumps(describe(parse_eif(image())), indent=2) + "\n"
+    assert '\n  "Measurements": {\n    "HashAlgorithm": "Sha384 { ... }",\n    "PCR0": "' in printed
+
+
+def test_pcrs_signs_and_prints_pcr8_too(path: Path, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    (tmp_path / "key.pem").write_bytes(key_pem(key))
+    (tmp_path / "certificate.pem").write_bytes(certificate_of(key, now=dt.datetime.now(dt.UTC)))
+    flags = ("--private-key", tmp_path / "key.pem", "--signing-certificate", tmp_path / "certificate.pem")
+    ended = run("pcrs", path, *flags, "--output", tmp_path / "signed.eif")
+    assert ended.returncode == 0, ended.stderr
+    eif = parse_eif((tmp_path / "signed.eif").read_bytes())
+    assert dict(line.split() for line in ended.stdout.splitlines()) == measure(eif).as_hex()
+    described = json.loads(run("pcrs", tmp_path / "signed.eif", "--json").stdout)
+    assert (described["IsSigned"], described["SignatureCheck"]) == (True, True)
+    assert path.read_bytes() == image()
+
+
+def test_half_of_what_signing_needs_is_wrong_usage(path: Path, tmp_path: Path) -> None:
+    for flags in (("--output", "x.eif"), ("--private-key", "k"), ("--private-key", "k", "--signing-certificate", "c")):
+        ended = run("pcrs", path, *flags)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "together" in ended.stderr
+    missing = run("pcrs", path, "--private-key", "", "--signing-certificate", "c", "--output", tmp_path / "x.eif")
+    assert missing.returncode == 2
+    assert not (tmp_path / "x.eif").exists()
+
+
+def test_no_command_is_wrong_usage_with_the_list() -> None:
+    ended = run()
+    assert ended.returncode == 2
+    assert "usage: pinaivu image" in ended.stderr

@@ -1,0 +1,142 @@
+"""`pinaivu image inspect`: everything in an image is shown, and what nobody measures is said."""
+
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.image.images import APPLICATION, BOOT, CMDLINE, certificate_of, directory, file, image, inputs_file, zipped
+
+from pinaivu_image.inputs import INPUTS_PATH, BuildInput, BuildInputs, encode_inputs, find_inputs
+from pinaivu_image.inspection import inspect_image, inspection_json
+from pinaivu_image.rendering import inspection_lines
+from pinaivu_shared.eif.cpio import CpioEntry, with_parents, write_cpio
+from pinaivu_shared.eif.format import parse_eif
+from pinaivu_shared.eif.measurements import measure
+from pinaivu_shared.eif.signature import make_signature
+
+OURS = write_cpio(with_parents([file("app/main.py", b"x"), inputs_file("1.0", {"app/main.py": "pinaivu"})]))
+
+
+def text(raw: bytes) -> str:
+    return "\n".join(inspection_lines(inspect_image(raw)))
+
+
+def test_every_section_is_listed_with_its_place_size_and_hash() -> None:
+    raw = image()
+    shown = inspection_json(inspect_image(raw))
+    names = ["kernel", "cmdline", "metadata", "ramdisk 1", "ramdisk 2"]
+    assert [section["name"] for section in shown["sections"]] == names
+    for section in shown["sections"]:
+        data = raw[section["offset"] + 12 :][: section["size"]]
+        assert hashlib.sha256(data).hexdigest() == section["sha256"]
+        assert section["measured"] == (section["name"] != "metadata")
+    assert shown["cmdline"] == CMDLINE.decode()
+    assert shown["header"]["default_memory_bytes"] == 1 << 30
+    assert shown["measurements"] == measure(parse_eif(raw)).as_hex()
+
+
+def test_every_file_is_listed_with_its_mode_size_and_hash() -> None:
+    first, second = inspection_json(inspect_image(image()))["ramdisks"]
+    assert first["files"] == [
+        {"path": "dev", "kind": "directory", "mode": "0755"},
+        {"path": "dev/console", "kind": "character device", "mode": "0600", "device": [5, 1]},
+        {
+            "path": "init",
+            "kind": "file",
+            "mode": "0755",
+            "size": 15,
+            "sha256": hashlib.sha256(b"#!/sbin/python\n").hexdigest(),
+        },
+    ]
+    assert second["files"][1] == {"path": "app/latest", "kind": "link", "mode": "0777", "target": "main.py"}
+
+
+def test_a_file_names_the_input_it_came_from() -> None:
+    _, second = inspection_json(inspect_image(image(ramdisks=(BOOT, OURS))))["ramdisks"]
+    assert [entry.get("input") for entry in second["files"] if entry["path"] == "app/main.py"] == ["pinaivu"]
+    assert "app/main.py  [pinaivu]" in text(image(ramdisks=(BOOT, OURS)))
+
+
+def test_a_signed_image_says_by_whom_and_whether_the_signature_holds() -> None:
+    key = ec.derive_private_key(3, ec.SECP256R1())
+    section = make_signature(measure(parse_eif(image())).pcr0, key=key, certificate_pem=certificate_of(key))
+    signature = inspection_json(inspect_image(image(signature=section)))["signature"]
+    assert signature["holds"] is True
+    assert signature["certificate"]["IssuerName"] == {"commonName": "Pinaivu", "countryName": "IN"}
+    assert "commonName=Pinaivu, countryName=IN; the signature holds" in text(image(signature=section))
+    assert "the signature DOES NOT HOLD" in text(image(kernel=b"another", signature=section))
+
+
+def test_people_are_told_what_is_not_measured() -> None:
+    notes = inspect_image(image()).notes
+    assert len(notes) == 1
+    for unmeasured in ("header", "metadata", "signature", "ends and the next begins"):
+        assert unmeasured in notes[0]
+    assert "metadata" in text(image())
+    assert "not measured" in text(image())
+
+
+@pytest.mark.parametrize(
+    ("ramdisks", "note"),
+    [
+        ((BOOT,), "PCR2 is the same constant"),
+        ((zipped(BOOT) + b"\0" * (1 + -len(zipped(BOOT)) % 4), APPLICATION), "ramdisk 1 is not padded to 4 bytes"),
+        ((BOOT, b"\xfd7zXZ\0" + bytes(50)), "ramdisk 2: its files cannot be listed: at byte 0 compressed with xz"),
+        ((BOOT, b"junk"), "ramdisk 2: its files cannot be listed: at byte 0: 6a756e6b"),
+        ((BOOT, write_cpio([file("a")]) + write_cpio([file("a", b"x")])), "1 paths are written twice"),
+    ],
+)
+def test_what_is_odd_about_ramdisks_is_noted(ramdisks: tuple[bytes, ...], note: str) -> None:
+    found = inspect_image(image(ramdisks=ramdisks))
+    assert any(note in one for one in found.notes), found.notes
+
+
+def test_a_last_ramdisk_may_have_any_length() -> None:
+    assert len(inspect_image(image(ramdisks=(BOOT, zipped(APPLICATION) + b"\0"))).notes) == 1
+
+
+def test_gzip_ramdisks_are_listed_as_plain_ones_are() -> None:
+    plain, packed = (
+        inspection_json(inspect_image(image(ramdisks=pair))) for pair in ((BOOT, OURS), (BOOT, zipped(OURS)))
+    )
+    assert plain["ramdisks"] == packed["ramdisks"]
+
+
+def test_names_cannot_forge_lines_or_colours() -> None:
+    odd = CpioEntry(path="a\nramdisk 9\x1b[31m\u202e\udcff", mode=0o100644)
+    shown = text(image(ramdisks=(write_cpio([odd]),)))
+    assert "a\\nramdisk 9\\x1b[31m\\u202e\\udcff" in shown
+    assert "\x1b" not in shown
+
+
+FOREIGN: list[tuple[str, bytes]] = [
+    ("no JSON", b"hello"),
+    ("not UTF-8", b'{"inputs":[],"files":{"a":"\xff"}}'),
+    ("another shape", b'{"inputs":{"a":1},"files":{}}'),
+    (
+        "an unknown kind",
+        b'{"inputs":[{"kind":"rpm","name":"a","version":"1","sha256":"' + b"0" * 64 + b'"}],"files":{}}',
+    ),
+    ("no hash", b'{"inputs":[{"kind":"deb","name":"a","version":"1","sha256":"-"}],"files":{}}'),
+    ("deeply nested", b'{"inputs":[],"files":{},"more":' + b"[" * 100_000),
+    ("too large", b" " * ((1 << 24) + 1)),
+]
+
+
+@pytest.mark.parametrize("content", [case[1] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
+def test_foreign_content_where_our_inputs_would_be_is_a_note(content: bytes) -> None:
+    inputs, note = find_inputs([file(INPUTS_PATH, content)])
+    assert inputs is None
+    assert note is not None
+    assert note.startswith(INPUTS_PATH)
+    assert find_inputs([directory("usr")]) == (None, None)
+
+
+def test_inputs_are_written_sorted_and_read_again() -> None:
+    wheel = BuildInput(kind="wheel", name="trio", version="0.35", sha256="a" * 64)
+    deb = BuildInput(kind="deb", name="libc6", version="2.36", sha256="b" * 64)
+    files = {"usr/lib/b": "trio", "usr/lib/a": "libc6"}
+    one = encode_inputs(BuildInputs(inputs=(wheel, deb), files=files))
+    other = encode_inputs(BuildInputs(inputs=(deb, wheel), files=dict(reversed(files.items()))))
+    assert one == other
+    assert find_inputs([file(INPUTS_PATH, one)]) == (BuildInputs(inputs=(deb, wheel), files=files), None)
