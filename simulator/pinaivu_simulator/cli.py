@@ -1,4 +1,4 @@
-"""Commands of the simulator: `pinaivu dev`, `pinaivu demo`, `pinaivu simulator enclave`."""
+"""Commands of the simulator: `pinaivu dev`, `pinaivu demo`, `pinaivu simulator enclave | kms`."""
 
 import argparse
 import sys
@@ -17,8 +17,9 @@ PORT_MAX = 65_535
 
 def dev(arguments: list[str]) -> int:
     """Run `pinaivu dev`; 0 after SIGTERM, 2 when it cannot start."""
-    from pinaivu_simulator.dev import default_folder, free_port, run_dev
+    from pinaivu_simulator.dev import default_folder, run_dev
     from pinaivu_simulator.network import NetworkPlan
+    from pinaivu_simulator.ports import free_port
 
     parser = argparse.ArgumentParser(prog="pinaivu dev", description="A whole network on one machine.")
     add_flag(parser, "port", default="8080", text="HTTP port on 127.0.0.1; 0 for any free one")
@@ -47,7 +48,7 @@ def dev(arguments: list[str]) -> int:
 def demo(arguments: list[str]) -> int:
     """Run `pinaivu demo`; 0 when everything shown was as it should be, 1 when not."""
     from pinaivu_simulator.demo import demo_plan, run_demo
-    from pinaivu_simulator.dev import free_port
+    from pinaivu_simulator.ports import free_port
 
     parser = argparse.ArgumentParser(prog="pinaivu demo", description="One request, one receipt, one refusal.")
     add_flag(parser, "log-level", default="error", text="debug, info, warning or error")
@@ -59,18 +60,28 @@ def demo(arguments: list[str]) -> int:
 
 
 def simulator(arguments: list[str]) -> int:
-    """Run one simulated part: `pinaivu simulator enclave`."""
+    """Run one simulated part: `pinaivu simulator enclave | kms`; 0 after SIGTERM, 2 when it cannot start."""
     parser = argparse.ArgumentParser(prog="pinaivu simulator", description="Parts of a simulated network.")
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, dest="part")
     enclave = commands.add_parser("enclave", help="the enclave program on a simulated platform")
     add_flag(enclave, "listen", default=None, text="path of the Unix socket that stands for vsock")
+    add_flag(enclave, "parent", default=None, text="path before `_PORT` of the parent's Unix sockets")
     add_flag(enclave, "data-dir", default=None, text="folder of the simulated platform")
     add_flag(enclave, "log-level", default="info", text="debug, info, warning or error")
+    kms = commands.add_parser("kms", help="a KMS that gives data keys to attested enclaves of the simulated platform")
+    add_flag(kms, "listen", default="127.0.0.1:0", text="address and port; port 0 for any free one")
+    add_flag(kms, "data-dir", default=None, text="folder of the simulated platform")
+    add_flag(kms, "policy", default=None, text="file with the key policy; while there is none, nobody is let in")
+    add_flag(kms, "log-level", default="info", text="debug, info, warning or error")
     chosen = parser.parse_args(arguments)
     configure_logging(chosen.log_level)
+    if chosen.part == "kms":
+        from pinaivu_simulator.kms.program import run_kms
+
+        return _run(lambda: trio.run(run_kms, chosen.listen, Path(chosen.data_dir), Path(chosen.policy)))
     from pinaivu_simulator.enclave import serve_enclave
 
-    return _run(lambda: trio.run(serve_enclave, Path(chosen.listen), Path(chosen.data_dir)))
+    return _run(lambda: trio.run(serve_enclave, Path(chosen.listen), Path(chosen.parent), Path(chosen.data_dir)))
 
 
 def _run(command: Callable[[], int | None]) -> int:
