@@ -1,4 +1,4 @@
-"""`pinaivu host`: serve the gateway, create the first key."""
+"""`pinaivu host`: serve the gateway, create the first key, write the policy of the KMS key."""
 
 import argparse
 import sys
@@ -8,6 +8,12 @@ from pinaivu_shared.errors import CallerError, PinaivuError, VerificationError
 from pinaivu_shared.flags import add_flag
 
 USAGE = 2
+KMS_POLICY = """\
+Print the policy of the KMS key that guards the vault secret, on stdout. It opens the vault for this image with this
+configuration only. Make the key first: symmetric, single-Region, with key material of AWS (no import, no external
+store); its ARN goes into the configuration. Then put this policy on it with `aws kms put-key-policy --policy-name
+default --bypass-policy-lockout-safety-check`: without that flag AWS refuses a policy that its caller cannot change
+again. Do it before the first start, and see that `aws kms list-grants` is empty."""
 
 
 def host(arguments: list[str]) -> int:
@@ -16,9 +22,11 @@ def host(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve the OpenAI-compatible API and the nodes"))
     _add_create_key(commands.add_parser("create-key", help="open an account and print its API key, once"))
+    _add_kms_policy(commands.add_parser("kms-policy", help="print the policy of the KMS key", description=KMS_POLICY))
     options = parser.parse_args(arguments)
+    run = {"serve": _serve, "create-key": _create_key, "kms-policy": _kms_policy}[options.command]
     try:
-        return _serve(options) if options.command == "serve" else _create_key(options)
+        return run(options)
     except (PinaivuError, OSError, ValueError) as error:
         print(f"pinaivu host: {error}", file=sys.stderr)
         return USAGE
@@ -26,8 +34,15 @@ def host(arguments: list[str]) -> int:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "listen", default="127.0.0.1:8080", text="HOST:PORT to serve on; port 0 takes a free one")
-    add_flag(parser, "enclave", default=None, text="the enclave: unix:PATH or vsock:CID:PORT")
+    add_flag(parser, "enclave", default=None, text="the enclave: vsock:CID:PORT, hybrid:PATH:PORT or unix:PATH")
     add_flag(parser, "configuration", default=None, text="file with the configuration that the enclave is given")
+    add_flag(parser, "kms-listen", default="vsock:5001", text="where the enclave asks for KMS: vsock:PORT or unix:PATH")
+    add_flag(
+        parser,
+        "kms-connect",
+        default="",
+        text="HOST:PORT to dial in place of the KMS endpoint; the enclave judges its certificate all the same",
+    )
     add_flag(parser, "data-dir", default="", text="folder of the embedded database")
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
     add_flag(parser, "admin-key-file", default="", text="file with the key of /admin/v1/; without it nobody has access")
@@ -45,11 +60,25 @@ def _add_create_key(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "credit", default="0", text="what was paid in, in USDC")
 
 
+def _add_kms_policy(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "pcrs", default=None, text="file with what `pinaivu image pcrs --json` printed of the image")
+    add_flag(parser, "configuration", default=None, text="file with the configuration: names the key, the log, PCR16")
+    add_flag(parser, "role", default=None, text="ARN of the IAM role of the parent instance")
+    add_flag(
+        parser,
+        "administrator",
+        default="",
+        text="ARN of the one role or user that may change the policy. Whoever can change the policy can open the "
+        "vault. Without it nobody can, and no other image will ever open it",
+    )
+
+
 def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
     from pinaivu_host.host import Host, HostSettings
     from pinaivu_host.link_address import parse_address
+    from pinaivu_host.listening_address import parse_listening_address
     from pinaivu_host.server import listen, serve
     from pinaivu_shared.configuration import parse_configuration
     from pinaivu_shared.logs import configure_logging
@@ -63,20 +92,22 @@ def _serve(options: argparse.Namespace) -> int:
         enclave=parse_address(options.enclave),
         database_url=_database_url(options),
         configuration=configuration,
+        kms_listen=parse_listening_address(options.kms_listen),
+        kms_connect=_host_port(options.kms_connect, "kms-connect") if options.kms_connect else None,
         admin_key=_secret(options.admin_key_file) if options.admin_key_file else None,
         max_body_bytes=_body_limit(_number(options.max_body_bytes, "max-body-bytes")),
         queue_ms=_number(options.queue_ms, "queue-ms"),
         queue_max=_number(options.queue_max, "queue-max"),
         drain_ms=_number(options.drain_ms, "drain-ms"),
     )
-    address, _, port = options.listen.rpartition(":")
-    listener = listen(address.strip("[]"), _number(port, "listen"))
+    listener = listen(*_host_port(options.listen, "listen"))
 
     async def main() -> None:
         await serve(Host(settings), listener)
 
     sys.setswitchinterval(0.001)  # the journal's thread takes turns with the event loop
-    uvloop.run(main())
+    with listener:
+        uvloop.run(main())
     return 0
 
 
@@ -92,6 +123,21 @@ def _create_key(options: argparse.Namespace) -> int:
     _, api_key = asyncio.run(Accounts(database).create(name=options.account, credit=credit))
     database.close()
     print(api_key)
+    return 0
+
+
+def _kms_policy(options: argparse.Namespace) -> int:
+    import json
+
+    from pinaivu_host.kms_policy import key_policy, parse_measurements
+
+    policy = key_policy(
+        parse_measurements(Path(options.pcrs).read_bytes()),
+        Path(options.configuration).read_bytes(),
+        role=options.role,
+        administrator=options.administrator or None,
+    )
+    print(json.dumps(policy, indent=2))
     return 0
 
 
@@ -118,6 +164,11 @@ def _secret(path: str) -> str:
     if len(secret) < 16:
         raise CallerError(f"{path}: a secret of at least 16 characters is expected")
     return secret
+
+
+def _host_port(text: str, name: str) -> tuple[str, int]:
+    host_name, _, port = text.rpartition(":")
+    return host_name.strip("[]"), _number(port, name)
 
 
 def _number(text: str, name: str) -> int:

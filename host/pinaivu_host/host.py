@@ -1,4 +1,4 @@
-"""The host put together: store, journal, link, nodes, gateway; started in that order, ended in the other."""
+"""The host put together: KMS bridge, store, journal, link, nodes, gateway; started in that order, ended in reverse."""
 
 import asyncio
 import logging
@@ -16,8 +16,11 @@ from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.receipts import Receipts
+from pinaivu_host.kms_bridge import KmsBridge
+from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.link_address import LinkAddress
+from pinaivu_host.listening_address import ListeningAddress
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.nodes import NodeEndpoint
 from pinaivu_host.store.accounts import Accounts
@@ -25,6 +28,8 @@ from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
+from pinaivu_host.store.vault import SealedVault
+from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.wire.node import NODE_PATH
 
 logger = logging.getLogger(__name__)
@@ -37,11 +42,17 @@ CUT_LIMIT_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """What the operator decides. `configuration` is handed to the enclave as it is."""
+    """What the operator decides. `configuration` is handed to the enclave as it is.
+
+    `kms_listen` is where the enclave asks for KMS; `kms_connect` is dialled in place of the configured endpoint.
+    """
 
     enclave: LinkAddress
     database_url: str
     configuration: bytes
+    kms_listen: ListeningAddress
+    kms_connect: tuple[str, int] | None = None
+    find_credentials: FindCredentials = find_with_boto3
     admin_key: str | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES_MAX
     queue_ms: int = 5000
@@ -50,16 +61,25 @@ class HostSettings:
 
 
 class Host:
-    """Make it inside the event loop that runs it."""
+    """Make it inside the event loop that runs it; CallerError where it cannot listen for the enclave."""
 
     def __init__(self, settings: HostSettings) -> None:
+        configuration = parse_configuration(settings.configuration)
         self._settings = settings
+        self._bridge = KmsBridge(
+            settings.kms_listen,
+            configuration.kms,
+            find_credentials=settings.find_credentials,
+            connect_to=settings.kms_connect,
+            enclave_cid=settings.enclave.cid,
+        )
         self._database = Database(settings.database_url)
         self.journal: Final = Journal(self._database)
         self.nodes: Final = NodeConnections()
         self.link: Final = EnclaveLink(
             settings.enclave,
             journal=self.journal,
+            vault=SealedVault(self._database, origin=configuration.origin),
             configuration=settings.configuration,
             on_new_enclave=lambda: self.nodes.close_all(NEW_ENCLAVE_CLOSE, "new_enclave"),
         )
@@ -77,7 +97,8 @@ class Host:
         self._linking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to write leaves and to look for the enclave."""
+        """Begin to answer the enclave's KMS requests, to write leaves and to look for it."""
+        self._bridge.start()
         await self.journal.start()
         await self.first_quotes.load()
         self._linking = asyncio.create_task(self.link.run())
@@ -95,6 +116,7 @@ class Host:
         if self._linking is not None:
             self._linking.cancel()
             await asyncio.gather(self._linking, return_exceptions=True)
+        await self._bridge.stop()
         await self.journal.close()
         self._database.close()
 

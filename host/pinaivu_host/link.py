@@ -2,7 +2,8 @@
 
 A call never waits for a link that is down; it fails with CoordinatorUnavailableError, and so does every call in flight
 when the connection breaks. Leaves that the enclave pushes go to the journal, and what the journal made durable is
-acknowledged. A leaf that contradicts the journal ends the link for good: two histories are for a person to look at.
+acknowledged. A leaf that contradicts the journal ends the link for good, as a vault does that is lost or not the stored
+one: two histories are for a person to look at.
 """
 
 import asyncio
@@ -12,11 +13,18 @@ import secrets
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError, JournalConflictError
+from pinaivu_host.errors import (
+    CommandRefusedError,
+    CoordinatorUnavailableError,
+    JournalConflictError,
+    VaultConflictError,
+    VaultLostError,
+)
 from pinaivu_host.link_address import LinkAddress, open_link
 from pinaivu_host.link_boot import boot
 from pinaivu_host.link_connection import LinkConnection
 from pinaivu_host.store.journal import Journal
+from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.errors import PeerError, PinaivuError
 from pinaivu_shared.wire.link import AcknowledgeLeaves, HostCommand, LeafAppended, Push, Refused, Result
 
@@ -33,17 +41,24 @@ class EnclaveLink:
     """The coordinator, as the rest of the host sees it."""
 
     def __init__(
-        self, address: LinkAddress, *, journal: Journal, configuration: bytes, on_new_enclave: Callable[[], None]
+        self,
+        address: LinkAddress,
+        *,
+        journal: Journal,
+        vault: SealedVault,
+        configuration: bytes,
+        on_new_enclave: Callable[[], None],
     ) -> None:
         self.instance: Final = secrets.token_hex(16)
-        self._address, self._journal, self._configuration = address, journal, configuration
+        self._address, self._configuration = address, configuration
+        self._journal, self._vault = journal, vault
         self._on_new_enclave = on_new_enclave
         self._slots = asyncio.Semaphore(MAX_CALLS_IN_FLIGHT)
         self._opened: LinkConnection | None = None
         self._serving = asyncio.Event()
         self._acknowledging = False
         self._unacknowledged = asyncio.Event()
-        self._conflict: JournalConflictError | None = None
+        self._conflict: JournalConflictError | VaultConflictError | VaultLostError | None = None
         journal.on_durable = self._unacknowledged.set
         journal.on_conflict = self._end
 
@@ -84,6 +99,13 @@ class EnclaveLink:
             try:
                 if await self._hold_connection():
                     delay_s = FIRST_DELAY_S
+            except (VaultConflictError, VaultLostError) as error:
+                logger.error(  # noqa: TRY400 - the text says it all
+                    "vault conflict: the link has ended and nothing was overwritten",
+                    extra={"kv": {"code": error.code, "error": str(error)}},
+                )
+                self._conflict = error
+                return
             except (OSError, PinaivuError) as error:
                 logger.warning("enclave link down", extra={"kv": {"address": self._address.text, "error": str(error)}})
             await asyncio.sleep(delay_s * _chance.uniform(0.5, 1.0))
@@ -125,6 +147,11 @@ class EnclaveLink:
     def journal(self) -> Journal:
         """What is pushed goes here, and what a new enclave resumes from comes from here."""
         return self._journal
+
+    @property
+    def vault(self) -> SealedVault:
+        """Where the sealed vault is kept."""
+        return self._vault
 
     def start_acknowledging(self) -> None:
         """From now on the enclave at the other end knows every leaf of the journal."""

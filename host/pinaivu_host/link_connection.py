@@ -16,6 +16,7 @@ from pinaivu_shared.wire.link import (
     CheckpointSigned,
     HostCommand,
     LeafAppended,
+    OpenVault,
     Push,
     Result,
 )
@@ -23,6 +24,8 @@ from pinaivu_shared.wire.link import (
 READ_BYTES: Final = 256 * 1024
 CALL_LIMIT_S: Final = 60.0
 """An enclave that owes an answer for longer is taken for dead: the connection is dropped."""
+VAULT_LIMIT_S: Final = 180.0
+"""The same for a vault: the enclave asks KMS again and again for about a minute, through retries and throttling."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
@@ -53,7 +56,7 @@ class LinkConnection:
         loop = asyncio.get_running_loop()
         self._last_id = number = self._last_id + 1
         answer: asyncio.Future[Result] = loop.create_future()
-        self._waiting[number] = (answer, loop.time())
+        self._waiting[number] = (answer, loop.time() + _limit_s(command))
         self._writer.write(frame(_encoder.encode(Call(number, command)), max_bytes=MAX_FRAME_BYTES))
         try:
             await self._writer.drain()
@@ -108,6 +111,9 @@ class LinkConnection:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1.0)
-            oldest = next(iter(self._waiting.values()), None)
-            if oldest is not None and loop.time() - oldest[1] > CALL_LIMIT_S:
+            if any(loop.time() > deadline for _, deadline in self._waiting.values()):
                 self.close()
+
+
+def _limit_s(command: HostCommand) -> float:
+    return VAULT_LIMIT_S if isinstance(command, OpenVault) else CALL_LIMIT_S

@@ -68,6 +68,7 @@ class FakeEnclave:
         self.silent_on: tuple[type[link.HostCommand], ...] = ()
         self.refused: dict[type[link.HostCommand], str] = {}
         self.checkpoints = True
+        self.sealed_vault = b"sealed by the first"
         self.unordered_index: int | None = None
         self._raw = b""
         self._configuration: Configuration | None = None
@@ -144,6 +145,9 @@ class FakeEnclave:
         self._raw, self._configuration = command.configuration, parse_configuration(command.configuration)
         self.leaves = []
         return [link.Done()]
+
+    def _on_OpenVault(self, _command: link.OpenVault) -> Reply:  # noqa: N802
+        return [link.VaultOpened(self.sealed_vault)]
 
     def _on_Resume(self, command: link.Resume) -> Reply:  # noqa: N802
         self.leaves += command.leaves

@@ -39,7 +39,7 @@ async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Proc
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", command, "serve", "--listen", f"127.0.0.1:{port}"),
         *("--enclave", f"unix:{folder / 'enclave.sock'}", "--configuration", str(folder / "configuration.json")),
-        *("--data-dir", str(folder / "data"), *arguments),
+        *("--data-dir", str(folder / "data"), "--kms-listen", f"unix:{folder / 'kms.sock'}", *arguments),
         stderr=PIPE,
     )
     try:
@@ -176,6 +176,10 @@ async def test_a_killed_host_starts_again_where_it_was(
     "change",
     [
         {"--enclave": "tcp:1"},
+        {"--kms-listen": "tcp:5001"},
+        {"--kms-listen": "unix:missing/kms.sock"},
+        {"--kms-listen": "unix:taken.sock"},
+        {"--kms-connect": "localhost"},
         {"--listen": "127.0.0.1:port"},
         {"--configuration": "missing.json"},
         {"--queue-ms": "soon"},
@@ -183,7 +187,7 @@ async def test_a_killed_host_starts_again_where_it_was(
         {"--max-body-bytes": "99999999"},
         {"--admin-key-file": "short"},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_what_cannot_be_served_is_said_and_ends_with_2(
     tmp_path: Path, change: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -192,8 +196,12 @@ def test_what_cannot_be_served_is_said_and_ends_with_2(
     (tmp_path / "configuration.json").write_bytes(encode(CONFIGURATION))
     (tmp_path / "short").write_text("key")
     flags = {"--enclave": "unix:e.sock", "--configuration": "configuration.json", "--data-dir": "data"}
+    flags |= {"--listen": "127.0.0.1:0", "--kms-listen": "unix:kms.sock"}
     arguments = [text for pair in (flags | change).items() for text in pair]
-    assert host(["serve", *arguments]) == 2
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind("taken.sock")
+        taken.listen()
+        assert host(["serve", *arguments]) == 2
     assert capsys.readouterr().err.startswith("pinaivu host: ")
 
 

@@ -1,18 +1,19 @@
 """The enclave link: boot, reconnection, calls in flight, back-pressure."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 from tests.host.fake_enclave import FakeEnclave
 from tests.host.fake_node import Offered
 from tests.host.town import CONFIGURATION, Town
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
-from pinaivu_host.link_address import parse_address
+from pinaivu_host.link_connection import VAULT_LIMIT_S
+from pinaivu_host.store.schema import SEALED_VAULTS
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.errors import CallerError
 from pinaivu_shared.wire.link import (
+    MAX_SEALED_VAULT_BYTES,
     AcknowledgeLeaves,
     Attest,
     Attestation,
@@ -21,6 +22,7 @@ from pinaivu_shared.wire.link import (
     EndSession,
     FinishResume,
     Introduce,
+    OpenVault,
     Resume,
     SettleJob,
 )
@@ -221,9 +223,106 @@ async def test_the_enclave_hears_of_a_node_that_went(town: Town) -> None:
     assert town.enclave.all_of(EndSession)[0].session == node.session
 
 
-def test_addresses_are_one_of_two_forms() -> None:
-    assert parse_address("unix:/run/enclave.sock").place == "/run/enclave.sock"
-    assert parse_address("vsock:16:5000").place == (16, 5000)
-    for wrong in ("", "unix:", "vsock:16", "vsock:a:b", "tcp:1:2", str(Path("/run/x"))):
-        with pytest.raises(CallerError):
-            parse_address(wrong)
+async def test_the_vault_is_opened_and_stored_before_the_log_goes_on(town: Town) -> None:
+    boot = [Introduce, Configure, OpenVault, FinishResume]
+    assert [type(command) for command in town.enclave.commands][:4] == boot
+    assert town.enclave.all_of(OpenVault)[0].sealed == b""
+    assert await town.host.link.vault.load() == town.enclave.sealed_vault
+    enclave = await replace_enclave(town)
+    await enclave.heard(FinishResume)
+    assert [type(command) for command in enclave.commands][:5] == [
+        Introduce,
+        Configure,
+        OpenVault,
+        Resume,
+        FinishResume,
+    ]
+    assert enclave.all_of(OpenVault)[0].sealed == enclave.sealed_vault
+
+
+async def test_a_vault_that_was_stored_before_a_boot_broke_off_is_opened_again(closed_town: Town) -> None:
+    town = closed_town
+    town.enclave.refused[FinishResume] = "later"
+    await town.enclave.start()
+    await town.open_host()
+    await town.enclave.heard(OpenVault, count=2)
+    assert [one.sealed for one in town.enclave.all_of(OpenVault)][:2] == [b"", town.enclave.sealed_vault]
+    town.enclave.refused = {}
+    await town.host.link.wait_ready()
+    await town.close()
+
+
+async def test_a_vault_that_cannot_be_opened_is_tried_again(closed_town: Town) -> None:
+    town = closed_town
+    town.enclave.refused[OpenVault] = "vault"
+    await town.enclave.start()
+    await town.open_host()
+    await town.enclave.heard(OpenVault, count=2)
+    assert town.enclave.all_of(Resume) + town.enclave.all_of(FinishResume) == []
+    assert await town.host.link.vault.load() == b""
+    town.enclave.refused = {}
+    await town.host.link.wait_ready()
+    await town.close()
+
+
+async def ended_link(town: Town) -> FakeEnclave:
+    """Wait until the link has given up."""
+    assert town.host._linking is not None
+    await town.host._linking
+    assert not town.host.link.ready
+    assert (await town.client().get("/readyz")).status_code == 503
+    return town.enclave
+
+
+async def test_another_vault_ends_the_link_and_the_stored_one_stays(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = town.enclave.sealed_vault
+    await town.enclave.stop()
+    town.enclave = FakeEnclave(town.enclave.path)
+    town.enclave.sealed_vault = b"sealed by another"
+    await town.enclave.start()
+    enclave = await ended_link(town)
+    assert enclave.all_of(Resume) + enclave.all_of(FinishResume) == []
+    assert await town.host.link.vault.load() == stored
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert record.kv["code"] == "vault_conflict"  # type: ignore[attr-defined]  # our own extra
+
+
+async def test_a_log_whose_vault_is_lost_asks_for_no_new_one(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    await town.host.journal.durable(1)
+    with town.host._database.engine.begin() as connection:
+        connection.execute(delete(SEALED_VAULTS))
+    await replace_enclave(town)
+    enclave = await ended_link(town)
+    assert enclave.all_of(OpenVault) == []
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert record.kv["code"] == "vault_lost"  # type: ignore[attr-defined]  # our own extra
+    assert "restore the table sealed_vaults" in record.kv["error"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sealed", [b"", bytes(MAX_SEALED_VAULT_BYTES + 1)])
+async def test_a_vault_of_no_size_to_store_is_not_stored(closed_town: Town, sealed: bytes) -> None:
+    town = closed_town
+    town.enclave.sealed_vault = sealed
+    await town.enclave.start()
+    await town.open_host()
+    await town.enclave.heard(Introduce, count=2)
+    assert await town.host.link.vault.load() == b""
+    assert town.enclave.all_of(FinishResume) == []
+    await town.close()
+
+
+async def test_a_vault_may_take_longer_than_any_other_call(closed_town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinaivu_host.link_connection.CALL_LIMIT_S", 0.1)
+    town = closed_town
+    town.enclave.silent_on = (OpenVault,)
+    await town.enclave.start()
+    await town.open_host()
+    await town.enclave.heard(OpenVault)
+    assert town.host.link._opened is not None
+    opened = town.host.link._opened
+    limits = {number: deadline for number, (_, deadline) in opened._waiting.items()}
+    now = asyncio.get_running_loop().time()
+    assert [round(deadline - now, -1) for deadline in limits.values()] == [VAULT_LIMIT_S]
+    await town.close()

@@ -1,4 +1,4 @@
-"""The schema that migrations make is the one that the code names; keys are stored as digests only."""
+"""The schema that migrations make is the one that the code names; keys are stored as digests only, a vault once."""
 
 import sqlite3
 from pathlib import Path
@@ -9,9 +9,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from pinaivu_host.errors import VaultConflictError
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.database import Database, sqlite_url
 from pinaivu_host.store.schema import METADATA
+from pinaivu_host.store.vault import SealedVault
+from pinaivu_shared.ids import digest_of
 
 
 def test_migrations_make_the_schema_and_run_again_without_effect(tmp_path: Path) -> None:
@@ -44,3 +47,40 @@ async def test_a_key_is_known_by_its_digest_and_never_stored(tmp_path: Path) -> 
     connection.close()
     assert key not in dump
     assert key[:12] in dump
+
+
+@pytest.mark.anyio
+async def test_a_sealed_vault_is_stored_once_for_each_log_and_never_overwritten(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path))
+    vault, other = SealedVault(database, origin="a"), SealedVault(database, origin="b")
+    assert await vault.load() == b""
+    await vault.keep(b"first")
+    await vault.keep(b"first")
+    with pytest.raises(VaultConflictError) as caught:
+        await vault.keep(b"second")
+    assert (caught.value.origin, caught.value.stored, caught.value.given) == (
+        "a",
+        digest_of(b"first"),
+        digest_of(b"second"),
+    )
+    assert await other.load() == b""
+    await other.keep(b"second")
+    database.close()
+    reopened = Database(sqlite_url(tmp_path))
+    assert await SealedVault(reopened, origin="a").load() == b"first"
+    assert await SealedVault(reopened, origin="b").load() == b"second"
+    reopened.close()
+
+
+@pytest.mark.anyio
+async def test_a_database_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path))
+    _, key = await Accounts(database).create(name="ann", credit=5)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE sealed_vaults")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    migrated = Database(sqlite_url(tmp_path))
+    assert await Accounts(migrated).caller(key) is not None
+    assert await SealedVault(migrated, origin="a").load() == b""
+    migrated.close()

@@ -11,6 +11,7 @@ from tests.host.fake_node import FakeNode, Script, echoing
 
 from pinaivu_host.host import Host, HostSettings
 from pinaivu_host.link_address import parse_address
+from pinaivu_host.listening_address import parse_listening_address
 from pinaivu_host.server import GatewayServer, listen, make_server
 from pinaivu_host.store.database import sqlite_url
 from pinaivu_shared.canonical import encode
@@ -65,6 +66,7 @@ class Town:
                 enclave=parse_address(f"unix:{self.enclave.path}"),
                 database_url=sqlite_url(self.folder / "data"),
                 configuration=encode(self.configuration),
+                kms_listen=parse_listening_address(f"unix:{self.folder / 'kms.sock'}"),
                 **(defaults | self.settings),
             )
         )

@@ -112,3 +112,11 @@ MODELS: Final = Table(  # when each model was first offered here, which `created
     Column("model", String(255), primary_key=True),
     Column("first_quoted_ms", BigInteger, nullable=False),
 )
+
+SEALED_VAULTS: Final = Table(  # what KMS needs to give an enclave its vault secret again; lost, the log cannot go on
+    "sealed_vaults",
+    METADATA,
+    Column("origin", String(255), primary_key=True),  # of the log
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
