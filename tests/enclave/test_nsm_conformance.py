@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.enclave.nsm_recorded import STEPS, VECTORS, CborModule, recorded_exchanges, recorded_outcomes, simulated
@@ -56,9 +57,9 @@ def test_the_library_way_conforms_over_a_stub_in_c(tmp_path: Path) -> None:
     assert run_conversation(nsm, STEPS) == []
     nsm.close()
     counter = type(ffi)()
-    counter.cdef("size_t nsm_stub_steps_left(void);")
-    stub: object = counter.dlopen(str(path))
-    assert getattr(stub, "nsm_stub_steps_left")() == 0  # noqa: B009  # cffi's library has no static attributes
+    counter.cdef("size_t nsm_stub_steps_left(void); size_t nsm_stub_exits(void);")
+    stub = cast("Any", counter.dlopen(str(path)))
+    assert (stub.nsm_stub_steps_left(), stub.nsm_stub_exits()) == (0, 1)
 
 
 @needs_python_h

@@ -81,6 +81,14 @@ def test_an_answer_that_cannot_be_is_refused(operation: str, changes: dict[str, 
         ask(nsm)
 
 
+@pytest.mark.parametrize("length", [33, 65, 2**32 - 1])
+def test_more_locked_registers_than_there_are_is_no_answer(length: int, tmp_path: Path) -> None:
+    step, ask = CALLS["describe"]
+    path = compile_library(tmp_path, [answering(step, answer=b"i-1")], options=[f"-DLOCKED_PCRS_LEN={length}u"])
+    with pytest.raises(InvalidResponseError, match="lengths beyond their fields"):
+        ask(LibraryNsm(path))
+
+
 @pytest.mark.parametrize("digest", [-1, 3])
 def test_a_digest_that_the_enum_does_not_have_is_no_answer(digest: int, tmp_path: Path) -> None:
     step, ask = CALLS["describe"]

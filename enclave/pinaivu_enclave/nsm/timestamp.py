@@ -15,7 +15,7 @@ from pinaivu_shared.errors import VerificationError
 def read_timestamp_ms(document: bytes) -> int:
     """Unix time in milliseconds at which the module made the document; malformed ones raise InvalidResponseError."""
     timestamp = read_own_payload(document).get("timestamp")
-    if type(timestamp) is not int or not 0 < timestamp < MAX_TIMESTAMP_MS:
+    if not isinstance(timestamp, int) or not 0 < timestamp < MAX_TIMESTAMP_MS:
         raise InvalidResponseError("attestation document: timestamp is absent or no time")
     return timestamp
 
