@@ -9,16 +9,21 @@ COMMANDS = (
     "verify",
     "attestation show",
     "attestation verify",
+    "attestation trust",
     "dev",
     "demo",
     "host serve",
     "host create-key",
+    "image build",
+    "image lock",
     "image inspect",
     "image diff",
     "image pcrs",
+    "enclave serve",
     "node run",
     "node key",
     "simulator enclave",
+    "simulator kms",
 )
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 INTRODUCTION = """\

@@ -1,4 +1,4 @@
-"""Commands for enclave images: `pinaivu image inspect`, `diff` and `pcrs`.
+"""Commands for enclave images: `pinaivu image build`, `lock`, `inspect`, `diff` and `pcrs`.
 
 Exit status: 0 done (`diff`: the same), 1 different, 2 what was given is no image or cannot be used.
 """
@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import datetime as dt
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.flags import add_flag, add_switch
 
 if TYPE_CHECKING:
+    from pinaivu_image.building import BuildPlan
     from pinaivu_image.inspection import Inspection
+    from pinaivu_image.mirrors import Mirrors
 
 DONE, DIFFERENT, UNUSABLE = 0, 1, 2
 NOT_GIVEN = "(not given)"
@@ -29,7 +32,7 @@ def image(arguments: list[str]) -> int:
     """Run `pinaivu image COMMAND`."""
     parser = argparse.ArgumentParser(prog="pinaivu image", description="Enclave images (EIF).")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_inspect, _add_diff, _add_pcrs):
+    for add in (_add_build, _add_lock, _add_inspect, _add_diff, _add_pcrs):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:
@@ -38,6 +41,40 @@ def image(arguments: list[str]) -> int:
         _say(str(error))
         status = UNUSABLE
     return status
+
+
+def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    build = commands.add_parser(
+        "build",
+        help="build the enclave image out of locked inputs",
+        description="Build the enclave image: the same bytes for the same checkout and lock, wherever and whenever.",
+    )
+    add_flag(build, "output", default=None, text="where to write the image; OUTPUT.json says all that is in it")
+    _add_source_flags(build)
+    build.set_defaults(run=_build)
+
+
+def _add_lock(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    lock = commands.add_parser(
+        "lock",
+        help="lock today's versions of all inputs",
+        description="Write a lock of what the mirrors have today. Another lock is another image, with other PCRs.",
+    )
+    _add_source_flags(lock)
+    lock.set_defaults(run=_lock)
+
+
+def _add_source_flags(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "lock", default=NOT_GIVEN, text="lock file; the one of this checkout unless given")
+    add_flag(parser, "source", default=NOT_GIVEN, text="checkout to build; the one this command runs from unless given")
+    add_flag(parser, "cache", default=NOT_GIVEN, text="folder of fetched inputs, build root and kernels")
+    add_flag(
+        parser,
+        "mirror",
+        default=NOT_GIVEN,
+        text="Debian mirrors, comma-separated; those of this machine's apt "
+        "unless given. An archive of old packages serves a lock whose versions have left the mirrors",
+    )
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,6 +100,61 @@ def _add_pcrs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add_flag(pcrs, "signing-certificate", default=NOT_GIVEN, text="PEM file with the key's certificate")
     add_flag(pcrs, "output", default=NOT_GIVEN, text="where to write the signed image")
     pcrs.set_defaults(run=_pcrs)
+
+
+def _build(chosen: argparse.Namespace) -> int:
+    from pinaivu_image.building import build_image, build_manifest
+    from pinaivu_image.progress import TerminalReporter
+    from pinaivu_shared.eif.format import parse_eif
+    from pinaivu_shared.eif.measurements import measure
+
+    image = build_image(_plan(chosen), TerminalReporter())
+    _write(chosen.output, image)
+    _write(f"{chosen.output}.json", json.dumps(build_manifest(image), indent=1).encode() + b"\n")
+    for name, value in measure(parse_eif(image)).as_hex().items():
+        print(f"{name} {value}")
+    return DONE
+
+
+def _lock(chosen: argparse.Namespace) -> int:
+    from pinaivu_image.fetch import InputCache
+    from pinaivu_image.lock import LOCK_FILE, write_lock
+    from pinaivu_image.mirrors import machine_mirrors
+    from pinaivu_image.resolve import resolve
+
+    mirrors = machine_mirrors() if chosen.mirror is NOT_GIVEN else _named_mirrors(chosen.mirror)
+    requirements = _source(chosen) / "requirements" / "enclave.lock"
+    lock = resolve(mirrors, requirements, InputCache(_cache(chosen)))
+    write_lock(lock, LOCK_FILE if chosen.lock is NOT_GIVEN else Path(chosen.lock))
+    return DONE
+
+
+def _plan(chosen: argparse.Namespace) -> "BuildPlan":
+    from pinaivu_image.building import BuildPlan, usable_mirrors
+    from pinaivu_image.lock import LOCK_FILE, read_lock
+
+    return BuildPlan(
+        lock=read_lock(LOCK_FILE if chosen.lock is NOT_GIVEN else Path(chosen.lock)),
+        source=_source(chosen),
+        cache=_cache(chosen),
+        mirrors=usable_mirrors() if chosen.mirror is NOT_GIVEN else _named_mirrors(chosen.mirror),
+    )
+
+
+def _named_mirrors(text: str) -> "Mirrors":
+    from pinaivu_image.mirrors import named_mirrors
+
+    return named_mirrors(text.split(","))
+
+
+def _source(chosen: argparse.Namespace) -> Path:
+    return Path(__file__).parents[2] if chosen.source is NOT_GIVEN else Path(chosen.source)
+
+
+def _cache(chosen: argparse.Namespace) -> Path:
+    if chosen.cache is not NOT_GIVEN:
+        return Path(chosen.cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pinaivu" / "image"
 
 
 def _inspect(chosen: argparse.Namespace) -> int:

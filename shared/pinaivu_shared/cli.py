@@ -39,7 +39,7 @@ def verify(arguments: list[str]) -> int:
 
 
 def attestation(arguments: list[str]) -> int:
-    """Run `pinaivu attestation show DOC` or `pinaivu attestation verify DOC --trust FILE`."""
+    """Run `pinaivu attestation show DOC`, `verify DOC --trust FILE` or `trust ANSWER --pcrs FILE`."""
     parser = argparse.ArgumentParser(prog="pinaivu attestation", description="One attestation document.")
     commands = parser.add_subparsers(required=True, dest="command")
     show = commands.add_parser("show", help="print what a document says, nothing of it verified")
@@ -50,9 +50,17 @@ def attestation(arguments: list[str]) -> int:
     add_flag(judge, "trust", default=None, text="trust file")
     add_flag(judge, "at", default=NOT_GIVEN, text="judge as archived, valid at this time (RFC 3339 or Unix seconds)")
     add_flag(judge, "nonce", default=NOT_GIVEN, text="hex nonce that the document must answer")
+    trust = commands.add_parser("trust", help="judge a service's fresh answer and write the trust file for it")
+    trust.add_argument("document", metavar="ANSWER", help="answer of GET /v1/attestation?nonce=…; - for standard input")
+    add_flag(trust, "pcrs", default=None, text="what `pinaivu image pcrs --json` printed for the image you built")
+    add_flag(trust, "nonce", default=None, text="hex nonce that the service was asked with")
+    add_flag(trust, "platform", default="nitro", text="nitro, or simulator, whose --root you then name")
+    add_flag(trust, "root", default=NOT_GIVEN, text="PEM file with the root of another platform than nitro")
     chosen = parser.parse_args(arguments)
     if chosen.command == "show":
         return _judge(chosen.json, lambda: _show_document(chosen))
+    if chosen.command == "trust":
+        return _judge(False, lambda: _enrol(chosen))  # noqa: FBT003 - it prints a trust file, which is JSON already
     return _judge(chosen.json, lambda: _verify_document(chosen))
 
 
@@ -134,6 +142,31 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
         now_ms = time.time_ns() // 1_000_000
         document = judge.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=now_ms)
     return {"valid": True, "platform": trust.platform, **_fields(document)}
+
+
+def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
+    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
+    from pinaivu_shared.attestation.roots import aws_nitro_root, load_root
+    from pinaivu_shared.enrolment import enrol, read_answer, read_image_policy
+    from pinaivu_shared.trust import MAX_TRUST_BYTES
+
+    if chosen.platform not in {"nitro", "simulator"}:
+        raise UnreadableError(f"platform: {chosen.platform!r} is none whose documents can be verified")
+    if (chosen.root is NOT_GIVEN) != (chosen.platform == "nitro"):
+        raise UnreadableError("root: nitro has AWS's and takes no other; the simulator needs its own")
+    content = _read(chosen.document, 8 * MAX_DOCUMENT_BYTES)
+    pem = b"" if chosen.root is NOT_GIVEN else _read(chosen.root, MAX_TRUST_BYTES)
+    trust = enrol(
+        read_answer(content),
+        document=_document_bytes(content),
+        platform=chosen.platform,
+        root=load_root(pem.decode("ascii", "replace")) if pem else aws_nitro_root(),
+        policy=read_image_policy(_read(chosen.pcrs, MAX_TRUST_BYTES)),
+        nonce=_hex(chosen.nonce),
+        now_ms=time.time_ns() // 1_000_000,
+    )
+    print(trust.decode(), end="")
+    return {}
 
 
 def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -2,19 +2,14 @@
 
 import datetime as dt
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pinaivu_enclave.core.keys import derive_signing_key
 from pinaivu_shared.errors import CallerError
-from pinaivu_shared.log.keys import Algorithm, VerifierKey, format_vkey
-from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
 from pinaivu_simulator.pki import SimulatedPki
-from pinaivu_simulator.vault import FileVault
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -40,6 +35,7 @@ class DataDirectory:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.configuration = folder / "configuration.json"
         self.trust = folder / "trust.json"
+        self.kms_policy = folder / "kms-policy.json"
         self.admin_key_file = folder / "admin.key"
         self.api_key_file = folder / "api.key"
         self.pids = folder / "pids.json"
@@ -52,6 +48,10 @@ class DataDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CallerError(f"another network runs on {self.folder}: end it or use another --data-dir") from None
+            if (self.folder / "vault.secret").exists():
+                raise CallerError(
+                    f"{self.folder} is of a version before KMS, which cannot go on: use another --data-dir"
+                )
             yield
 
     def pki(self) -> SimulatedPki:
@@ -61,10 +61,6 @@ class DataDirectory:
             lambda: SimulatedPki.create(now=dt.datetime.now(dt.UTC), entropy=secrets.token_bytes).to_bytes(),
         )
         return SimulatedPki.from_bytes(made)
-
-    def vault(self) -> FileVault:
-        """The simulated vault."""
-        return FileVault(self.folder)
 
     def origin(self) -> str:
         """The name of this network's log, unlike any other's."""
@@ -82,19 +78,13 @@ class DataDirectory:
         """Where node `number` keeps its key, counted from 1."""
         return self._subfolder(f"node-{number}")
 
-    def write_trust(self) -> None:
-        """The trust file of this network (DESIGN section 10)."""
-        checkpoint = derive_signing_key(self.vault().secret(), "checkpoint").public_key().public_bytes_raw()
-        trust = {
-            "platform": "simulator",
-            "root": self.pki().trust_root_pem,
-            "pcrs": {str(index): value.hex() for index, value in SIMULATED_MEASUREMENTS.items()},
-            "origin": self.origin(),
-            "log_keys": [format_vkey(VerifierKey(self.origin(), Algorithm.ED25519, checkpoint))],
-            "witnesses": [],
-            "quorum": 0,
+    def aws_environment(self) -> dict[str, str]:
+        """The host's environment: the simulated KMS knows the caller of this folder's credentials, and no other."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return ours | {
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
         }
-        write_private(self.trust, json.dumps(trust, indent=2).encode())
 
     def _subfolder(self, name: str) -> Path:
         path = self.folder / name

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from pathlib import Path
 
 import trio
@@ -38,14 +37,6 @@ def _introduce(network: Network) -> None:
     console.print(f"  export OPENAI_API_KEY={described['api_key']}\n")
     console.print(f"  models      {', '.join(network.models)}")
     console.print(f"  trust file  {described['trust']}")
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def default_folder() -> Path:

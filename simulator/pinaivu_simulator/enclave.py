@@ -8,16 +8,29 @@ import trio
 
 from pinaivu_enclave.boot import EnclavePlatform
 from pinaivu_enclave.clock import AnchoredClock
+from pinaivu_enclave.kms.vault import KmsVault
 from pinaivu_enclave.server import EnclaveServer
 from pinaivu_simulator.data_directory import DataDirectory
 from pinaivu_simulator.nsm import SimulatedNsm
 
 
-async def serve_enclave(socket_path: Path, folder: Path) -> None:
+class UnixParent:
+    """Implements `pinaivu_enclave.parent.Parent`: port P of the parent is the Unix socket `<path>_P`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def connect(self, port: int) -> trio.SocketStream:
+        """See `Parent`."""
+        return await trio.open_unix_socket(f"{self._path}_{port}")
+
+
+async def serve_enclave(socket_path: Path, parent_path: Path, folder: Path) -> None:
     """Serve until cancelled. Started again on the same folder, it is the next epoch of the same log."""
     data = DataDirectory(folder)
     nsm = SimulatedNsm(data.pki(), now_ms=lambda: time.time_ns() // 1_000_000, entropy=secrets.token_bytes)
-    platform = EnclavePlatform(names=frozenset({"simulator"}), nsm=nsm, root=nsm.trust_root, vault=data.vault())
+    vault = KmsVault(nsm, UnixParent(parent_path))
+    platform = EnclavePlatform(names=frozenset({"simulator"}), nsm=nsm, root=nsm.trust_root, vault=vault)
     await EnclaveServer(platform, AnchoredClock(nsm)).serve([await listen(socket_path)])
 
 

@@ -1,9 +1,11 @@
-"""A whole network on one machine: enclave simulator, host and nodes as processes, wired as in production."""
+"""A whole network on one machine: KMS, enclave, host and nodes as processes, wired as in production."""
 
+import contextlib
 import json
+import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -12,9 +14,16 @@ import httpx
 import msgspec
 import trio
 
+from pinaivu_host.kms_policy import key_policy
+from pinaivu_shared.configuration import KmsTerms
 from pinaivu_shared.errors import CallerError
+from pinaivu_shared.wire.ports import KMS_PORT
 from pinaivu_simulator.data_directory import DataDirectory, write_private
+from pinaivu_simulator.enrolment import enrol_simulated
+from pinaivu_simulator.kms.folder import KmsFolder
 from pinaivu_simulator.market import market_configuration, node_prices
+from pinaivu_simulator.nsm import ROLE, SIMULATED_MEASUREMENTS
+from pinaivu_simulator.ports import free_port
 from pinaivu_simulator.supervisor import Part, run_once
 
 READY_SECONDS: Final = 120.0
@@ -38,16 +47,18 @@ class Network:
     def __init__(self, plan: NetworkPlan, data: DataDirectory, models: list[str], sockets: Path) -> None:
         self.plan, self.data, self.models = plan, data, models
         self.base_url = f"http://127.0.0.1:{plan.port}/v1"
+        self._kms_port = free_port()
+        self.kms = Part("kms", self._kms_arguments(), stop_seconds=5)
         self.enclave = Part("enclave", self._enclave_arguments(sockets), stop_seconds=5)
-        self.host = Part("host", self._host_arguments(sockets), stop_seconds=40)
+        self.host = Part("host", self._host_arguments(sockets), stop_seconds=40, environment=data.aws_environment())
         self.nodes = [
             Part(f"node-{number}", self._node_arguments(number), stop_seconds=40) for number in range(1, plan.nodes + 1)
         ]
 
     @property
-    def parts(self) -> list[Part]:
-        """Every part, in the order in which they start."""
-        return [self.enclave, self.host, *self.nodes]
+    def service(self) -> list[Part]:
+        """What nodes connect to: it is up before them."""
+        return [self.kms, self.enclave, self.host]
 
     def describe(self) -> dict[str, object]:
         """Where it is, its keys, its trust file, its models and its processes."""
@@ -62,37 +73,59 @@ class Network:
 
     def process_ids(self) -> dict[str, object]:
         """Of the processes now running; also kept in `pids.json` of the data directory."""
-        return {"host": self.host.pid, "enclave": self.enclave.pid, "nodes": [node.pid for node in self.nodes]}
+        return {
+            "host": self.host.pid,
+            "enclave": self.enclave.pid,
+            "kms": self.kms.pid,
+            "nodes": [node.pid for node in self.nodes],
+        }
 
     def write_process_ids(self) -> None:
         """Keep `pids.json` true after a part was started again."""
         write_private(self.data.pids, json.dumps(self.process_ids()).encode())
 
+    async def write_trust(self) -> None:
+        """Write the network's trust file: judge a fresh attestation of the running enclave, as a user of it would."""
+        nonce = secrets.token_bytes(32)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await self._until_ok(client, f"{self.base_url}/attestation?nonce={nonce.hex()}")
+        write_private(self.data.trust, enrol_simulated(answer.content, self.data.pki(), nonce))
+
     async def wait_until_ready(self) -> None:
         """Return once every node has a quote standing; CallerError when that takes too long."""
+        readyz = f"{self.base_url.removesuffix('/v1')}/readyz"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await self._until_ok(client, readyz, lambda answer: answer.json()["nodes"] >= self.plan.nodes)
+
+    async def _until_ok(
+        self, client: httpx.AsyncClient, url: str, is_enough: Callable[[httpx.Response], bool] = lambda _: True
+    ) -> httpx.Response:
         with trio.move_on_after(READY_SECONDS):
-            async with httpx.AsyncClient(trust_env=False) as client:
-                while not await self._is_ready(client):  # noqa: ASYNC110 - another process becomes ready
-                    await trio.sleep(0.05)
-                return
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await client.get(url)
+                    if answer.status_code == httpx.codes.OK and is_enough(answer):
+                        return answer
+                await trio.sleep(0.05)
         raise CallerError(f"the network was not ready after {READY_SECONDS:.0f} s; its log above says why")
 
-    async def _is_ready(self, client: httpx.AsyncClient) -> bool:
-        try:
-            answer = await client.get(f"{self.base_url.removesuffix('/v1')}/readyz")
-        except httpx.TransportError:
-            return False
-        return answer.status_code == httpx.codes.OK and answer.json()["nodes"] >= self.plan.nodes
+    def _kms_arguments(self) -> list[str]:
+        return [
+            "simulator", "kms", "--listen", f"127.0.0.1:{self._kms_port}", "--data-dir", str(self.data.folder),
+            "--policy", str(self.data.kms_policy), "--log-level", self.plan.log_level,
+        ]  # fmt: skip
 
     def _enclave_arguments(self, sockets: Path) -> list[str]:
         return [
-            "simulator", "enclave", "--listen", f"{sockets}/enclave", "--data-dir", str(self.data.folder),
+            "simulator", "enclave", "--listen", f"{sockets}/enclave", "--parent", f"{sockets}/parent",
+            "--data-dir", str(self.data.folder),
             "--log-level", self.plan.log_level,
         ]  # fmt: skip
 
     def _host_arguments(self, sockets: Path) -> list[str]:
         return [
             "host", "serve", "--listen", f"127.0.0.1:{self.plan.port}", "--enclave", f"unix:{sockets}/enclave",
+            "--kms-listen", f"unix:{sockets}/parent_{KMS_PORT}", "--kms-connect", f"127.0.0.1:{self._kms_port}",
             "--data-dir", str(self.data.host()), "--configuration", str(self.data.configuration),
             "--admin-key-file", str(self.data.admin_key_file), "--log-level", self.plan.log_level,
         ]  # fmt: skip
@@ -121,22 +154,35 @@ async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
 @asynccontextmanager
 async def _started(plan: NetworkPlan, data: DataDirectory) -> AsyncIterator[Network]:
     models = await _models_of(plan.engine)
-    write_private(data.configuration, market_configuration(data.origin(), models))
-    data.write_trust()
+    _configure(data, models)
     data.admin_key()
     await _keep_api_key(data)
     with tempfile.TemporaryDirectory(prefix="pinaivu-") as sockets:
         network = Network(plan, data, models, Path(sockets))
         async with trio.open_nursery() as nursery:
-            for part in network.parts:
+            for part in network.service:
                 nursery.start_soon(part.supervise, network.write_process_ids)
             try:
+                await network.write_trust()
+                for node in network.nodes:
+                    nursery.start_soon(node.supervise, network.write_process_ids)
                 await network.wait_until_ready()
                 yield network
             finally:
                 with trio.CancelScope(shield=True):
                     await _stop(network)
                 nursery.cancel_scope.cancel()
+
+
+def _configure(data: DataDirectory, models: list[str]) -> None:
+    """What an operator does before the first start: write the configuration, put the policy for it on the KMS key."""
+    kms = KmsFolder(data.folder)
+    terms = KmsTerms(key_arn=kms.key_arn, tls_root=kms.tls_root.hex())
+    configuration = market_configuration(data.origin(), models, kms=terms)
+    write_private(data.configuration, configuration)
+    policy = key_policy(SIMULATED_MEASUREMENTS, configuration, role=ROLE, administrator=None)
+    write_private(data.kms_policy, json.dumps(policy).encode())
+    kms.credentials  # noqa: B018 - made at first use, and the host needs them
 
 
 def _require_free(port: int) -> None:
@@ -152,8 +198,8 @@ async def _stop(network: Network) -> None:
     async with trio.open_nursery() as nursery:
         for node in network.nodes:
             nursery.start_soon(node.stop)
-    await network.host.stop()
-    await network.enclave.stop()
+    for part in reversed(network.service):
+        await part.stop()
 
 
 async def _keep_api_key(data: DataDirectory) -> None:

@@ -4,7 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -17,11 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 class Part:
-    """One program of the network, as `pinaivu <arguments>`."""
+    """One program of the network, as `pinaivu <arguments>`, in our environment unless it has its own."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        stop_seconds: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self.stop_seconds = name, stop_seconds
         self._command = [sys.executable, "-m", "pinaivu_shared.command", *arguments]
+        self._environment = environment
         self._process: trio.Process | None = None
         self._stopping = False
 
@@ -37,7 +45,11 @@ class Part:
             started = trio.current_time()
             # A process group of its own keeps the terminal's Ctrl-C from it: we end the parts in order.
             self._process = await trio.lowlevel.open_process(
-                self._command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+                start_new_session=True,
+                env=self._environment,
             )
             changed()
             status = await self._process.wait()

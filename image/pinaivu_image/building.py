@@ -1,0 +1,123 @@
+"""Builds an image: fetch the locked inputs, compile the kernel, fill two ramdisks, write the EIF and its manifest."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pinaivu_image.build_root import build_root
+from pinaivu_image.errors import MirrorError
+from pinaivu_image.fetch import InputCache, fetch_debs, fetch_wheels
+from pinaivu_image.kernel import build_kernel
+from pinaivu_image.lock import ImageLock
+from pinaivu_image.mirrors import Mirrors, machine_mirrors
+from pinaivu_image.progress import Reporter
+from pinaivu_image.ramdisk import open_ramdisk
+from pinaivu_image.ramdisks import application_ramdisk, boot_ramdisk, command_line
+from pinaivu_image.workshop import Workshop
+from pinaivu_shared.eif.format import parse_eif, write_eif
+from pinaivu_shared.eif.measurements import measure
+from pinaivu_shared.eif.metadata import BuildMetadata, Metadata, encode_metadata
+
+IMAGE_NAME: Final = "pinaivu-enclave"
+BUILD_TIME: Final = "1970-01-01T00:00:01+00:00"
+"""Fixed: a build's time would make every image another one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlan:
+    """What to build, and with what at hand. `overlay` adds to the application's import folder, for images of tests."""
+
+    lock: ImageLock
+    source: Path
+    cache: Path
+    mirrors: Mirrors | None
+    overlay: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def build_image(plan: BuildPlan, reporter: Reporter) -> bytes:
+    """The EIF's bytes, the same for the same lock and source wherever and whenever. Raises CallerErrors (`errors`)."""
+    lock, cache = plan.lock, InputCache(plan.cache)
+    debs = list({deb.sha256: deb for deb in (*lock.boot, *lock.build, lock.kernel)}.values())
+    fetch_debs(debs, plan.mirrors, cache, reporter)
+    fetch_wheels(lock.wheels, cache, reporter)
+    key = hashlib.sha256("\n".join(deb.sha256 for deb in lock.build).encode()).hexdigest()
+    with build_root(plan.cache / "roots" / key, lock.build, cache, reporter) as root:
+        workshop = Workshop(lock=lock, source=plan.source, cache=cache, root=root, reporter=reporter)
+        kernel = build_kernel(workshop, kept=plan.cache / "kernels", jobs=os.cpu_count() or 1)
+        root.clear()
+        boot = boot_ramdisk(workshop)
+        root.clear()
+        application = application_ramdisk(workshop, plan.overlay)
+    return write_eif(
+        kernel=kernel,
+        cmdline=command_line(plan.source),
+        metadata=encode_metadata(_metadata(lock)),
+        ramdisks=(boot, application),
+    )
+
+
+def usable_mirrors() -> Mirrors | None:
+    """The machine's mirrors; None where it has none, which is enough for a build out of the cache."""
+    try:
+        return machine_mirrors()
+    except MirrorError:
+        return None
+
+
+def build_manifest(image: bytes) -> dict[str, Any]:
+    """What is in an image, so that a difference can be located: inputs, files of each ramdisk, sections, registers."""
+    eif = parse_eif(image)
+    ramdisks = [open_ramdisk(section) for section in eif.ramdisks]
+    return {
+        "measurements": measure(eif).as_hex(),
+        "sections": [
+            {"type": section.type.name.lower(), "size": len(section.data), "sha256": _sha256(section.data)}
+            for section in eif.sections
+        ],
+        "inputs": [
+            {"kind": one.kind, "name": one.name, "version": one.version, "sha256": one.sha256}
+            for ramdisk in ramdisks
+            if ramdisk.inputs is not None
+            for one in ramdisk.inputs.inputs
+        ],
+        "ramdisks": [
+            [
+                {
+                    "path": path,
+                    "mode": f"{entry.mode:o}",
+                    "size": len(entry.data),
+                    "sha256": _sha256(entry.data),
+                    "input": ramdisk.input_of(path),
+                }
+                for path, entry in ramdisk.files.items()
+                if not stat.S_ISDIR(entry.mode)
+            ]
+            for ramdisk in ramdisks
+        ],
+        "command_line": eif.cmdline.decode("ascii", "replace"),
+    }
+
+
+def _metadata(lock: ImageLock) -> Metadata:
+    """Nothing of it is measured, so it says nothing that anyone should trust."""
+    return Metadata(
+        image_name=IMAGE_NAME,
+        image_version="0.1.0",
+        build_metadata=BuildMetadata(
+            build_time=BUILD_TIME,
+            build_tool="pinaivu image build",
+            build_tool_version="1",
+            operating_system="Linux",
+            kernel_version=lock.kernel.version,
+        ),
+        docker_info=None,
+        custom_metadata=None,
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
