@@ -14,6 +14,7 @@ COMMANDS = (
     "demo",
     "host serve",
     "host create-key",
+    "host kms-policy",
     "image build",
     "image lock",
     "image inspect",
