@@ -6,9 +6,11 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinaivu_host.errors import CredentialsUnavailableError
-from pinaivu_host.kms_signing import CredentialSource, signed_headers
+from pinaivu_host.kms_signing import CredentialSource, find_with_boto3, signed_headers
 from pinaivu_shared.logs import configure_logging
 from pinaivu_shared.wire.kms import KMS_CONTENT_TYPE, SIGNED_HEADERS, SignedHeaders, SignRequest
 
@@ -184,6 +186,36 @@ async def test_what_is_missing_is_said(find: Callable[[], Credentials | None], t
 
 def raising(error: Exception) -> None:
     raise error
+
+
+@pytest.fixture
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without any credentials; the folder is where its AWS files would be."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path
+
+
+async def test_boto3_looks_in_the_environment_and_in_its_files_each_time(
+    no_aws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = CredentialSource(find_with_boto3)
+    with pytest.raises(CredentialsUnavailableError, match="give the instance a role"):
+        await source.current()
+    file = no_aws / "credentials"
+    for key in ("FIRST", "SECOND"):
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {SECRET}\n")
+        assert (await source.current()).access_key == key
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "THIRD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+    assert await source.current() == ReadOnlyCredentials("THIRD", SECRET, TOKEN)
+    monkeypatch.setenv("AWS_PROFILE", "not-there")
+    with pytest.raises(CredentialsUnavailableError, match="ProfileNotFound"):
+        await source.current()
 
 
 async def test_credentials_that_do_not_come_in_time_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
