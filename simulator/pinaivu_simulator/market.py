@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms
+from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms, Platform
 
 INPUT_RESERVE_PRICE: Final = 40_000
 OUTPUT_RESERVE_PRICE: Final = 120_000
@@ -18,7 +18,12 @@ NO_KMS: Final = KmsTerms(
 
 
 def market_configuration(
-    origin: str, models: Sequence[str], *, kms: KmsTerms = NO_KMS, first_token_ms: int = 30_000
+    origin: str,
+    models: Sequence[str],
+    *,
+    platform: Platform = "simulator",
+    kms: KmsTerms = NO_KMS,
+    first_token_ms: int = 30_000,
 ) -> bytes:
     """Canonical configuration bytes; every model at the same list price, in micro-USDC per million tokens."""
     terms = [
@@ -33,7 +38,7 @@ def market_configuration(
     return encode(
         Configuration(
             version=1,
-            platform="simulator",
+            platform=platform,
             origin=origin,
             kms=kms,
             models=tuple(terms),
