@@ -101,6 +101,7 @@ class Kms:
         self.script: list[Answer] = []
         self.calls: list[Call] = []
         self.answers: list[bytes] = []
+        self.says_farewell = False
 
     def answer(self, call: Call) -> bytes:
         """The HTTP answer to this call, kept in `answers`."""
@@ -125,11 +126,13 @@ class Kms:
         return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One connection, ended without a farewell."""
+        """One connection, ended without the farewell of TLS unless told otherwise."""
         tls = trio.SSLStream(stream, self.tls, server_side=True)
         with contextlib.suppress(trio.BrokenResourceError):
             await tls.do_handshake()
             await tls.send_all(self.answer(await _read_call(tls)))
+            if self.says_farewell:
+                await tls.aclose()
         await trio.aclose_forcefully(stream)
 
 

@@ -223,7 +223,11 @@ BROKEN_ANSWERS = {
 
 
 @pytest.mark.parametrize(("raw", "reason"), BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS.keys())
-async def test_an_answer_that_is_not_whole_http_is_refused(host: Host, raw: bytes, reason: str) -> None:
+@pytest.mark.parametrize("says_farewell", [False, True])
+async def test_an_answer_that_is_not_whole_http_is_refused(
+    host: Host, raw: bytes, reason: str, *, says_farewell: bool
+) -> None:
+    host.kms.says_farewell = says_farewell
     answering(host, raw)
     assert (await refused(host)).reason == reason
     answering(host, WHOLE)

@@ -24,7 +24,6 @@ MAX_ENVELOPE_BYTES: Final = 16_384
 MAX_CIPHERTEXT_BYTES: Final = 4112  # 4096 bytes, the most that KMS encrypts, and their padding
 KEY_IDENTIFIER_BYTES: Final = 32
 ENCRYPTED_KEY_BYTES: Final = 256  # RSA-2048
-CONTENT_KEY_BYTES: Final = 32
 IV_BYTES: Final = 16
 
 _END: Final = bytes(2)  # end-of-contents
@@ -154,8 +153,6 @@ def _read_content(reader: _Reader) -> bytes:
 
 def _decrypt(envelope: Envelope, key: RSAPrivateKey) -> bytes:
     content_key = key.decrypt(envelope.encrypted_key, _OAEP)
-    if len(content_key) != CONTENT_KEY_BYTES:
-        raise ValueError("key")
     decryptor = Cipher(algorithms.AES256(content_key), modes.CBC(envelope.iv)).decryptor()
     padded = decryptor.update(envelope.ciphertext) + decryptor.finalize()
     unpadder = PKCS7(algorithms.AES256.block_size).unpadder()
