@@ -9,7 +9,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup demo dev test lint bench lock clean
+.PHONY: setup demo dev image test test-image lint bench bench-image lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -30,6 +30,13 @@ lint: $(READY)            ## format, style, types, architecture
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+image: $(READY)           ## the enclave image, out of locked inputs; minutes at the first time
+	mkdir -p build
+	$(BIN)/pinaivu image build --output build/pinaivu.eif
+test-image: $(READY)      ## builds the enclave image, boots it under QEMU and serves a request through it
+	$(BIN)/pytest tests/boot
+bench-image: $(READY)     ## size, boot time and memory of the image
+	$(BIN)/python -m tests.bench.image
 bench: $(READY)           ## figures, as ratios measured side by side
 	$(BIN)/python -m tests.bench
 lock: $(BIN)/python       ## resolve the dependencies again; UPGRADE=--upgrade takes newer versions

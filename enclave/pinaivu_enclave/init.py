@@ -29,11 +29,13 @@ PARENT_CIDS = (3, 2)
 SERVER_ID = 1000
 """User and group of the server: it needs no root, and whoever breaks into it gets none."""
 
+NOSUID, NODEV, NOEXEC, READ_ONLY, REMOUNT = 0x2, 0x4, 0x8, 0x1, 0x20  # linux/mount.h
 MOUNTS = (
-    ("devtmpfs", "/dev", 0o2),  # MS_NOSUID
-    ("proc", "/proc", 0o16),  # and MS_NODEV, MS_NOEXEC
-    ("sysfs", "/sys", 0o16),
-    ("tmpfs", "/tmp", 0o16),  # noqa: S108 - the enclave's own, memory only
+    ("devtmpfs", "/dev", NOSUID | NOEXEC),
+    ("proc", "/proc", NOSUID | NODEV | NOEXEC),
+    ("sysfs", "/sys", NOSUID | NODEV | NOEXEC),
+    ("tmpfs", "/tmp", NOSUID | NODEV | NOEXEC),  # noqa: S108 - the enclave's own, memory only
+    ("rootfs", "/", REMOUNT | READ_ONLY),  # the ramdisks: what was measured stays as it is
 )
 REBOOT = 0x01234567  # LINUX_REBOOT_CMD_RESTART
 
@@ -57,7 +59,7 @@ def say(text: str) -> None:
 
 
 def mount_file_systems() -> None:
-    """Mount what the kernel gives; the root is the ramdisk itself. OSError names what failed."""
+    """Mount what the kernel gives and close the root, which are the ramdisks. OSError names what failed."""
     libc = ctypes.CDLL(None, use_errno=True)
     for kind, place, flags in MOUNTS:
         if libc.mount(kind.encode(), place.encode(), kind.encode(), ctypes.c_ulong(flags), None):

@@ -129,10 +129,11 @@ def _create_key(options: argparse.Namespace) -> int:
 def _kms_policy(options: argparse.Namespace) -> int:
     import json
 
-    from pinaivu_host.kms_policy import key_policy, parse_measurements
+    from pinaivu_host.kms_policy import key_policy
+    from pinaivu_shared.enrolment import read_measurements
 
     policy = key_policy(
-        parse_measurements(Path(options.pcrs).read_bytes()),
+        read_measurements(Path(options.pcrs).read_bytes()),
         Path(options.configuration).read_bytes(),
         role=options.role,
         administrator=options.administrator or None,

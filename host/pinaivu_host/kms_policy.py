@@ -7,15 +7,12 @@ operator (StringNotEquals...) is true as well where the key is absent, as it is 
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
-
-from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS, MeasurementPolicy, configuration_pcr
+from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, MeasurementPolicy, configuration_pcr
 from pinaivu_shared.configuration import parse_configuration
-from pinaivu_shared.errors import CallerError, UnreadableError
+from pinaivu_shared.errors import CallerError
 
-MAX_PCRS_FILE_BYTES: Final = 1 << 20
 CONTEXT_KEY: Final = "kms:EncryptionContext:pinaivu:origin"
 PCR_KEYS: Final = {
     0: "kms:RecipientAttestation:ImageSha384",
@@ -54,31 +51,8 @@ ACCOUNT: Final = [
 
 _ROLE: Final = re.compile(r"arn:aws:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")
 _ADMINISTRATOR: Final = re.compile(r"arn:aws:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]{1,512}")
-_Hex = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{96}\Z")]
 
 Statement = dict[str, Any]
-
-
-class _Measurements(msgspec.Struct):
-    pcr0: _Hex = msgspec.field(name="PCR0")
-    pcr1: _Hex = msgspec.field(name="PCR1")
-    pcr2: _Hex = msgspec.field(name="PCR2")
-
-
-class _Described(msgspec.Struct):
-    measurements: _Measurements = msgspec.field(name="Measurements")
-
-
-def parse_measurements(raw: bytes) -> dict[int, bytes]:
-    """PCR0, 1 and 2 out of what `pinaivu image pcrs --json` or `nitro-cli describe-eif` printed; UnreadableError."""
-    if len(raw) > MAX_PCRS_FILE_BYTES:
-        raise UnreadableError(f"measurements: {len(raw)} bytes, at most {MAX_PCRS_FILE_BYTES} are allowed")
-    try:
-        found = msgspec.json.decode(raw, type=_Described).measurements
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableError(f"measurements: {error}") from error
-    values = (found.pcr0, found.pcr1, found.pcr2)
-    return {index: bytes.fromhex(value) for index, value in zip(IMAGE_PCRS, values, strict=True)}
 
 
 def key_policy(

@@ -147,7 +147,7 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
 def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
     from pinaivu_shared.attestation.roots import aws_nitro_root, load_root
-    from pinaivu_shared.enrolment import enrol, read_answer, read_image_policy
+    from pinaivu_shared.enrolment import enrol, image_policy, read_answer, read_measurements
     from pinaivu_shared.trust import MAX_TRUST_BYTES
 
     if chosen.platform not in {"nitro", "simulator"}:
@@ -161,7 +161,7 @@ def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
         document=_document_bytes(content),
         platform=chosen.platform,
         root=load_root(pem.decode("ascii", "replace")) if pem else aws_nitro_root(),
-        policy=read_image_policy(_read(chosen.pcrs, MAX_TRUST_BYTES)),
+        policy=image_policy(read_measurements(_read(chosen.pcrs, MAX_TRUST_BYTES))),
         nonce=_hex(chosen.nonce),
         now_ms=time.time_ns() // 1_000_000,
     )

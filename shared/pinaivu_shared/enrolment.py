@@ -5,6 +5,7 @@ and can be taken from it because an enclave of that very image said them, under 
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -38,14 +39,22 @@ class Answer(msgspec.Struct, frozen=True):
     configuration: msgspec.Raw
 
 
-def read_image_policy(raw: bytes) -> MeasurementPolicy:
-    """The policy that allows one image, from what `pinaivu image pcrs --json` or `nitro-cli describe-eif` prints."""
+def read_measurements(raw: bytes) -> dict[int, bytes]:
+    """PCR0, 1 and 2 of an image, as `pinaivu image pcrs --json` or `nitro-cli describe-eif` prints them.
+
+    UnreadableError for anything else.
+    """
     try:
         found = msgspec.json.decode(raw, type=_Described).measurements
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableError(f"PCRs: not what `pinaivu image pcrs --json` prints: {error}") from error
-    values = dict(zip(IMAGE_PCRS, (found.pcr0, found.pcr1, found.pcr2), strict=True))
-    return MeasurementPolicy({index: frozenset({bytes.fromhex(value)}) for index, value in values.items()})
+        raise UnreadableError(f"measurements: not what `pinaivu image pcrs --json` prints: {error}") from error
+    values = (found.pcr0, found.pcr1, found.pcr2)
+    return {index: bytes.fromhex(value) for index, value in zip(IMAGE_PCRS, values, strict=True)}
+
+
+def image_policy(measurements: Mapping[int, bytes]) -> MeasurementPolicy:
+    """The policy that allows this one image."""
+    return MeasurementPolicy({index: frozenset({value}) for index, value in measurements.items()})
 
 
 def read_answer(raw: bytes) -> Answer:

@@ -3,8 +3,7 @@
 import base64
 import time
 
-from pinaivu_shared.attestation.policy import MeasurementPolicy
-from pinaivu_shared.enrolment import enrol, read_answer
+from pinaivu_shared.enrolment import enrol, image_policy, read_answer
 from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
 from pinaivu_simulator.pki import SimulatedPki
 
@@ -17,7 +16,7 @@ def enrol_simulated(answer: bytes, pki: SimulatedPki, nonce: bytes) -> bytes:
         document=base64.b64decode(read.document),
         platform="simulator",
         root=pki.trust_root,
-        policy=MeasurementPolicy({index: frozenset({value}) for index, value in SIMULATED_MEASUREMENTS.items()}),
+        policy=image_policy(SIMULATED_MEASUREMENTS),
         nonce=nonce,
         now_ms=time.time_ns() // 1_000_000,
     )

@@ -19,9 +19,14 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pinaivu" / "image"
 
 
+def emulator_folder() -> Path:
+    """Where QEMU with the nitro-enclave machine is: PINAIVU_QEMU, or beside the checkout."""
+    return Path(os.environ.get("PINAIVU_QEMU") or ROOT.parent / "shared" / "qemu-nitro")
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Emulator:
-    return Emulator.in_folder(Path(os.environ.get("PINAIVU_QEMU") or ROOT.parent / "shared" / "qemu-nitro"))
+    return Emulator.in_folder(emulator_folder())
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ import trio
 
 from pinaivu_enclave.nsm.timestamp import read_own_payload
 from pinaivu_host.kms_policy import key_policy
+from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.vault import SealedVault
 from pinaivu_node.agent import Agent
 from pinaivu_node.connection import open_connection
 from pinaivu_node.engines.supervisor import EngineSupervisor
@@ -46,7 +48,7 @@ from pinaivu_simulator.kms.store import MotoKeyStore
 from pinaivu_simulator.market import market_configuration
 from pinaivu_simulator.nsm import ROLE
 from pinaivu_simulator.ports import free_port
-from pinaivu_simulator.qemu import BootError, Emulator, Machine, booted
+from pinaivu_simulator.qemu import APPENDED, BootError, Emulator, Machine, booted
 
 READY_SECONDS = 120.0
 BOOT_ATTEMPTS = 2
@@ -89,7 +91,8 @@ class LabFolder:
         self.origin = f"lab.test/{secrets.token_hex(4)}"
         self.configuration = market_configuration(self.origin, ["echo"], platform="qemu", kms=terms)
         (folder / "configuration.json").write_bytes(self.configuration)
-        self.policy = folder / "policy.json"
+        self.policy, self.data_dir = folder / "policy.json", folder / "host"
+        self.data_dir.mkdir()
         self.let_in(image)
         assert self.kms.credentials
 
@@ -97,6 +100,13 @@ class LabFolder:
         """Put the policy for this image on the KMS key."""
         pcrs = dict(zip(IMAGE_PCRS, image_pcrs(image), strict=True))
         self.policy.write_text(json.dumps(key_policy(pcrs, self.configuration, role=ROLE, administrator=None)))
+
+    async def forget_log(self) -> None:
+        """A host that kept the sealed vault and lost, or hides, the whole log."""
+        sealed = await SealedVault(Database(sqlite_url(self.data_dir)), origin=self.origin).load()
+        self.data_dir = self.folder / f"host-{secrets.token_hex(3)}"
+        self.data_dir.mkdir()
+        await SealedVault(Database(sqlite_url(self.data_dir)), origin=self.origin).keep(sealed)
 
     def aws_environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -151,16 +161,18 @@ class Lab:
 
 
 @asynccontextmanager
-async def running_machine(emulator: Emulator, image: Path, **how: str) -> AsyncIterator[Machine]:
+async def running_machine(
+    emulator: Emulator, image: Path, *, appended: str = APPENDED, attempts: int = BOOT_ATTEMPTS
+) -> AsyncIterator[Machine]:
     """An enclave; a boot that hangs is tried once more in a fresh folder, and said."""
-    for attempt in range(1, BOOT_ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         with tempfile.TemporaryDirectory(prefix="q") as folder:
-            machine = booted(emulator, image, Path(folder), **how)
+            machine = booted(emulator, image, Path(folder), appended=appended)
             try:
                 started = await machine.__aenter__()
             except BootError as error:
-                print(f"boot {attempt} of {BOOT_ATTEMPTS} failed: {error}", file=sys.stderr)
-                if attempt == BOOT_ATTEMPTS:
+                print(f"boot {attempt} of {attempts} failed: {error}", file=sys.stderr)
+                if attempt == attempts:
                     raise
                 continue
             try:
@@ -214,13 +226,13 @@ def _host_command(lasting: LabFolder, machine: Machine, port: int, kms_port: int
     return [
         sys.executable, "-m", "pinaivu_shared.command", "host", "serve", "--listen", f"127.0.0.1:{port}",
         "--enclave", machine.link, "--kms-listen", machine.kms_listen, "--kms-connect", f"127.0.0.1:{kms_port}",
-        "--configuration", str(lasting.folder / "configuration.json"), "--data-dir", str(lasting.folder),
+        "--configuration", str(lasting.folder / "configuration.json"), "--data-dir", str(lasting.data_dir),
     ]  # fmt: skip
 
 
 def _create_key(lasting: LabFolder) -> str:
     command = [
-        sys.executable, "-m", "pinaivu_shared.command", "host", "create-key", "--data-dir", str(lasting.folder),
+        sys.executable, "-m", "pinaivu_shared.command", "host", "create-key", "--data-dir", str(lasting.data_dir),
         "--account", "lab", "--credit", "10",
     ]  # fmt: skip
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

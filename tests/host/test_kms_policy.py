@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from tests.host.town import CONFIGURATION
 
 from pinaivu_host.cli import host
-from pinaivu_host.kms_policy import key_policy, parse_measurements
+from pinaivu_host.kms_policy import key_policy
 from pinaivu_shared.attestation.policy import configuration_pcr
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import KmsTerms
+from pinaivu_shared.enrolment import read_measurements
 from pinaivu_shared.errors import CallerError, UnreadableError
 
 ROLE = "arn:aws:iam::111122223333:role/pinaivu/parent"
@@ -233,7 +234,7 @@ def test_a_key_with_copies_in_other_regions_gets_no_policy() -> None:
 @example(b" " * (1 << 21))
 def test_any_file_is_measurements_or_unreadable(raw: bytes) -> None:
     with pytest.raises(UnreadableError):
-        parse_measurements(raw)
+        read_measurements(raw)
 
 
 def write_inputs(folder: Path) -> list[str]:
