@@ -37,6 +37,7 @@ MOUNTS = (
     ("tmpfs", "/tmp", NOSUID | NODEV | NOEXEC),  # noqa: S108 - the enclave's own, memory only
     ("rootfs", "/", REMOUNT | READ_ONLY),  # the ramdisks: what was measured stays as it is
 )
+CLOCK_SOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 REBOOT = 0x01234567  # LINUX_REBOOT_CMD_RESTART
 
 
@@ -102,9 +103,11 @@ def seed_and_set_clock() -> None:
     from pinaivu_enclave.nsm.timestamp import read_timestamp_ms  # noqa: PLC0415
 
     nsm = open_nsm()
-    seed_kernel(nsm)
+    generator = seed_kernel(nsm)
     document = nsm.attest(public_key=None, user_data=b"pinaivu/clock/v1", nonce=None)
     time.clock_settime_ns(time.CLOCK_REALTIME, read_timestamp_ms(document) * 1_000_000)
+    with open(CLOCK_SOURCE, encoding="ascii") as file:  # noqa: PTH123 - as above
+        say(f"kernel seeded, hardware generator {generator}; clock source {file.read().strip()}")
 
 
 def run_server() -> str:
