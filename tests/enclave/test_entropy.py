@@ -13,5 +13,5 @@ def nsm_giving(seed: bytes) -> SimulatedNsm:
 
 @pytest.mark.parametrize("seed", [b"\0", b"\xff", b"abc"])
 def test_a_module_that_repeats_itself_is_not_believed(seed: bytes) -> None:
-    with pytest.raises(OSError, match="256 bytes, [13] of them different"):
+    with pytest.raises(OSError, match=r"256 bytes, [13] of them different"):
         entropy.seed_kernel(nsm_giving(seed))
