@@ -52,7 +52,7 @@ async def test_what_is_not_a_post_to_the_root_is_no_operation(tmp_path: Path) ->
 async def test_headers_sent_twice_are_joined_and_so_not_what_was_signed(tmp_path: Path) -> None:
     async with serving(tmp_path) as endpoint, endpoint.client() as client:
         body = json.dumps(request(endpoint, KeySpec="AES_256")).encode()
-        headers = [*endpoint.signed("GenerateDataKey", body).items(), ("x-amz-target", "TrentService.Decrypt")]
+        headers = [("x-amz-target", "TrentService.Decrypt"), *endpoint.signed("GenerateDataKey", body).items()]
         answer = await client.post("/", content=body, headers=headers, extensions={"sni_hostname": HOST})
         assert answer.json()["__type"] == "InvalidSignatureException"
 
@@ -117,16 +117,17 @@ async def _send_too_much(endpoint: Endpoint) -> None:
 
 
 async def _until_closed(endpoint: Endpoint, sent: bytes) -> None:
-    stream = await raw_stream(endpoint)
+    """The connection is cut, without an answer."""
+    stream, answered = await raw_stream(endpoint), bytearray()
     with pytest.raises(trio.BrokenResourceError):
-        await _send_and_drain(stream, sent)
+        await _send_and_hear(stream, sent, answered)
+    assert answered == b""
     await trio.aclose_forcefully(stream)
 
 
-async def _send_and_drain(stream: trio.SSLStream[trio.SocketStream], sent: bytes) -> None:
+async def _send_and_hear(stream: trio.SSLStream[trio.SocketStream], sent: bytes, answered: bytearray) -> None:
     await stream.send_all(sent)
-    while await stream.receive_some():
-        pass
+    answered += await stream.receive_some()
 
 
 @pytest.mark.parametrize("rude", [_abort_before_tls, _speak_no_tls, _cut_tls, _speak_no_http, _send_too_much])

@@ -136,6 +136,17 @@ def test_a_changed_authorization_is_refused(at: int, new: str) -> None:
     assert (judged(good | {"authorization": changed}) == ROLE) == (changed == value)
 
 
+@pytest.mark.parametrize(
+    ("scope", "other"),
+    [("/20261118/", "/20261117/"), ("/local-1/", "/other-1/"), ("/kms/", "/s3/"), ("aws4_request", "aws5_request")],
+)
+def test_the_scope_that_is_shown_is_the_one_that_was_signed(scope: str, other: str) -> None:
+    good = signed(BODY)
+    changed = good["authorization"].replace(scope, other)
+    assert changed != good["authorization"]
+    assert judged(good | {"authorization": changed}) in ("InvalidSignatureException", "IncompleteSignatureException")
+
+
 def test_access_keys_are_told_apart() -> None:
     assert ACCESS_KEY in KNOWN
     assert judged(signed(BODY, access_key=ACCESS_KEY.lower())) == "UnrecognizedClientException"
