@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pinaivu_image.build_root import build_root
-from pinaivu_image.errors import MirrorError
+from pinaivu_image.errors import MirrorError, machine_faults
 from pinaivu_image.fetch import InputCache, fetch_debs, fetch_wheels
 from pinaivu_image.kernel import build_kernel
 from pinaivu_image.lock import ImageLock
@@ -40,12 +40,16 @@ class BuildPlan:
 
 def build_image(plan: BuildPlan, reporter: Reporter) -> bytes:
     """The EIF's bytes, the same for the same lock and source wherever and whenever. Raises CallerErrors (`errors`)."""
-    lock, cache = plan.lock, InputCache(plan.cache)
+    with machine_faults():
+        return _build(plan, reporter)
+
+
+def _build(plan: BuildPlan, reporter: Reporter) -> bytes:
+    lock, cache, cmdline = plan.lock, InputCache(plan.cache), command_line(plan.source)
     debs = list({deb.sha256: deb for deb in (*lock.boot, *lock.build, lock.kernel)}.values())
     fetch_debs(debs, plan.mirrors, cache, reporter)
     fetch_wheels(lock.wheels, cache, reporter)
-    key = hashlib.sha256("\n".join(deb.sha256 for deb in lock.build).encode()).hexdigest()
-    with build_root(plan.cache / "roots" / key, lock.build, cache, reporter) as root:
+    with build_root(plan.cache, lock.build, cache, reporter) as root:
         workshop = Workshop(lock=lock, source=plan.source, cache=cache, root=root, reporter=reporter)
         kernel = build_kernel(workshop, kept=plan.cache / "kernels", jobs=os.cpu_count() or 1)
         root.clear()
@@ -54,7 +58,7 @@ def build_image(plan: BuildPlan, reporter: Reporter) -> bytes:
         application = application_ramdisk(workshop, plan.overlay)
     return write_eif(
         kernel=kernel,
-        cmdline=command_line(plan.source),
+        cmdline=cmdline,
         metadata=encode_metadata(_metadata(lock)),
         ramdisks=(boot, application),
     )

@@ -1,6 +1,6 @@
 """Commands for enclave images: `pinaivu image build`, `lock`, `inspect`, `diff` and `pcrs`.
 
-Exit status: 0 done (`diff`: the same), 1 different, 2 what was given is no image or cannot be used.
+Exit status: 0 done (`diff`: the same), 1 different, 2 what was given is no image or cannot be used, 130 interrupted.
 """
 
 import argparse
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pinaivu_image.inspection import Inspection
     from pinaivu_image.mirrors import Mirrors
 
-DONE, DIFFERENT, UNUSABLE = 0, 1, 2
+DONE, DIFFERENT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 NOT_GIVEN = "(not given)"
 """A flag that was left out; an empty one is somebody's empty variable, and is refused."""
 MAX_PEM_BYTES = 1 << 16
@@ -40,6 +40,12 @@ def image(arguments: list[str]) -> int:
     except (UnreadableError, CallerError) as error:
         _say(str(error))
         status = UNUSABLE
+    except ModuleNotFoundError as error:
+        _say(f"{error.name} is missing; install pinaivu[image]")
+        status = UNUSABLE
+    except KeyboardInterrupt:
+        _say("interrupted")
+        status = INTERRUPTED
     return status
 
 
@@ -108,6 +114,9 @@ def _build(chosen: argparse.Namespace) -> int:
     from pinaivu_shared.eif.format import parse_eif
     from pinaivu_shared.eif.measurements import measure
 
+    output = _given("output", chosen.output)
+    if not output.absolute().parent.is_dir() or output.is_dir():
+        raise CallerError(f"--output {output}: not a file in a folder that exists")
     image = build_image(_plan(chosen), TerminalReporter())
     _write(chosen.output, image)
     _write(f"{chosen.output}.json", json.dumps(build_manifest(image), indent=1).encode() + b"\n")
@@ -120,12 +129,13 @@ def _lock(chosen: argparse.Namespace) -> int:
     from pinaivu_image.fetch import InputCache
     from pinaivu_image.lock import LOCK_FILE, write_lock
     from pinaivu_image.mirrors import machine_mirrors
+    from pinaivu_image.progress import TerminalReporter
     from pinaivu_image.resolve import resolve
 
     mirrors = machine_mirrors() if chosen.mirror is NOT_GIVEN else _named_mirrors(chosen.mirror)
     requirements = _source(chosen) / "requirements" / "enclave.lock"
-    lock = resolve(mirrors, requirements, InputCache(_cache(chosen)))
-    write_lock(lock, LOCK_FILE if chosen.lock is NOT_GIVEN else Path(chosen.lock))
+    lock = resolve(mirrors, requirements, InputCache(_cache(chosen)), TerminalReporter())
+    write_lock(lock, LOCK_FILE if chosen.lock is NOT_GIVEN else _given("lock", chosen.lock))
     return DONE
 
 
@@ -134,7 +144,7 @@ def _plan(chosen: argparse.Namespace) -> "BuildPlan":
     from pinaivu_image.lock import LOCK_FILE, read_lock
 
     return BuildPlan(
-        lock=read_lock(LOCK_FILE if chosen.lock is NOT_GIVEN else Path(chosen.lock)),
+        lock=read_lock(LOCK_FILE if chosen.lock is NOT_GIVEN else _given("lock", chosen.lock)),
         source=_source(chosen),
         cache=_cache(chosen),
         mirrors=usable_mirrors() if chosen.mirror is NOT_GIVEN else _named_mirrors(chosen.mirror),
@@ -148,12 +158,18 @@ def _named_mirrors(text: str) -> "Mirrors":
 
 
 def _source(chosen: argparse.Namespace) -> Path:
-    return Path(__file__).parents[2] if chosen.source is NOT_GIVEN else Path(chosen.source)
+    return Path(__file__).parents[2] if chosen.source is NOT_GIVEN else _given("source", chosen.source)
+
+
+def _given(flag: str, name: str) -> Path:
+    if not name:
+        raise CallerError(f"--{flag} is empty")
+    return Path(name)
 
 
 def _cache(chosen: argparse.Namespace) -> Path:
     if chosen.cache is not NOT_GIVEN:
-        return Path(chosen.cache)
+        return _given("cache", chosen.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pinaivu" / "image"
 
 

@@ -12,6 +12,9 @@ from pinaivu_image.progress import Reporter
 from pinaivu_image.selection import FILE, PROGRAM
 
 INTERPRETER: Final = f"python{PYTHON}"
+PYTHON_COMMAND: Final = (INTERPRETER, "-P", "-s", "-c")
+"""Not `-I`, which would ignore the environment of the build root, its fixed hash seed for one."""
+
 EXTENSION_SOURCE: Final = "enclave/pinaivu_enclave/nsm/extension.py"
 
 _BYTECODE: Final = """\
@@ -34,7 +37,7 @@ def compile_bytecode(root: BuildRoot, files: Iterable[PackageFile], reporter: Re
     """A `.pyc` for each module, valid as long as its source has the same hash (PEP 552): no time is in it."""
     _lay_out(root, (file for file in files if file.path.endswith(".py")))
     with reporter.step("compiling bytecode", 1):
-        root.run("bytecode", [INTERPRETER, "-I", "-B", "-c", _BYTECODE])
+        root.run("bytecode", [*PYTHON_COMMAND, _BYTECODE])
     tree = root.work / "tree"
     for path in sorted(tree.rglob("*.pyc")):
         yield PackageFile(str(path.relative_to(tree)), FILE, path.read_bytes())
@@ -44,7 +47,7 @@ def compile_extension(root: BuildRoot, source: Path, libraries: Iterable[Package
     """The NSM's ioctl as an extension module, by the locked gcc against the locked Python."""
     _lay_out(root, libraries)
     (root.work / "extension.py").write_bytes((source / EXTENSION_SOURCE).read_bytes())
-    root.run("extension", [INTERPRETER, "-I", "-B", "-c", _EXTENSION])
+    root.run("extension", [*PYTHON_COMMAND, _EXTENSION])
     root.run(
         "extension",
         [

@@ -26,7 +26,7 @@ BOOT_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "libc6": (
         f"{_SHARED}/ld-linux-x86-64.so.2",
         "usr/lib64/ld-linux-x86-64.so.2",
-        *(f"{_SHARED}/lib{name}.so.*" for name in ("c", "dl", "m", "pthread", "resolv", "rt", "util")),
+        *(f"{_SHARED}/lib{name}.so.*" for name in ("c", "m", "pthread")),
     ),
     "libexpat1": (f"{_SHARED}/libexpat.so.*",),
     "libffi8": (f"{_SHARED}/libffi.so.*",),
@@ -42,21 +42,46 @@ BOOT_FILES: Final[Mapping[str, tuple[str, ...]]] = {
 
 LEFT_OUT: Final = (
     *(f"{_STDLIB}/{name}/*" for name in (
-        "_pyrepl", "curses", "dbm", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "sqlite3", "test", "tkinter",
-        "turtledemo", "unittest", "venv", "wsgiref", "xmlrpc",
+        "__phello__", "_pyrepl", "asyncio", "concurrent", "config-*", "curses", "dbm", "ensurepip", "html", "http",
+        "idlelib", "lib2to3", "multiprocessing", "pydoc_data", "sqlite3", "sysconfig", "test", "tkinter", "tomllib",
+        "turtledemo", "unittest", "venv", "wsgiref", "xml", "xmlrpc", "zoneinfo",
     )),
     *(f"{_STDLIB}/{name}.py" for name in (
-        "antigravity", "doctest", "pdb", "pydoc", "rlcompleter", "sitecustomize", "this", "turtle", "webbrowser",
+        "__hello__", "_*_support", "_compat_pickle", "_distutils_system_mod", "_markupbase", "_pydatetime",
+        "_pydecimal", "_pyio", "_sysconfigdata_*", "antigravity", "bdb", "bz2", "cProfile", "cmd", "code", "codeop",
+        "colorsys", "compileall", "configparser", "ctypes/_aix", "ctypes/wintypes", "difflib", "doctest", "filecmp",
+        "fileinput", "ftplib", "getopt", "getpass", "graphlib", "imaplib", "json/tool", "logging/config",
+        "logging/handlers", "lzma", "mailbox", "mimetypes", "modulefinder", "netrc", "nturl2path", "optparse", "pdb",
+        "pickle", "pickletools", "plistlib", "poplib", "profile", "pstats", "pty", "py_compile", "pyclbr", "pydoc",
+        "rlcompleter", "sched", "shelve", "shlex", "sitecustomize", "smtplib", "socketserver", "sre_*", "statistics",
+        "symtable", "tabnanny", "tarfile", "this", "timeit", "trace", "tracemalloc", "tty", "turtle", "urllib/error",
+        "urllib/re*", "urllib/robotparser", "wave", "webbrowser", "zipapp",
+    )),
+    *(f"{_STDLIB}/encodings/{name}.py" for name in (
+        "big5*", "bz2_codec", "cp932", "cp949", "cp950", "euc_*", "gb*", "hz", "iso2022_*", "johab", "mbcs", "oem",
+        "shift_jis*",
     )),
     *(f"{_STDLIB}/lib-dynload/{name}*" for name in (
-        "_bz2.", "_ctypes_test.", "_curses", "_dbm.", "_lzma.", "_sqlite3.", "_test", "_uuid.", "_xx", "readline.",
-        "xx",
+        "_asyncio.", "_bz2.", "_codecs_", "_ctypes_test.", "_curses", "_dbm.", "_interp", "_lsprof.", "_lzma.",
+        "_multi", "_posixshmem.", "_sqlite3.", "_test", "_uuid.", "_xx", "_zoneinfo.", "mmap.", "readline.",
+        "resource.", "termios.", "xx",
     )),
+    f"{_STDLIB}/EXTERNALLY-MANAGED",
+    *(f"/cffi/{name}.py" for name in (
+        "_cffi_gen_src", "_imp_emulation", "_shimmed_dist_utils", "backend_ctypes", "cffi_opcode", "ffiplatform",
+        "gen_src", "pkgconfig", "recompiler", "setuptools_ext", "vengine_*", "verifier",
+    )),
+    *("/cbor2/tool.py", "/idna/cli.py", "/pycparser/_*_gen.py", "/trio/_repl.py", "/trio/_tools/*"),
+    *(f"/*.dist-info/{name}" for name in ("RECORD", "WHEEL", "entry_points.txt", "sboms/*", "top_level.txt")),
     *(f"*/{name}/*" for name in ("__pycache__", "_tests", "test", "testing", "tests")),
-    *(f"*.{ending}" for ending in ("c", "h", "pxd", "pyi", "pyx", "rst")),
-    "*/conftest.py",
+    *(f"*.{ending}" for ending in ("c", "cfg", "h", "pxd", "pyi", "pyx", "rst")),
+    *(f"*/{name}" for name in ("__main__.py", "conftest.py", "py.typed")),
 )  # fmt: skip
-"""Left out of packages and wheels: tests, interpreters for people, and modules whose library is not in the image."""
+"""Left out of packages (`usr/…`) and wheels (`/…`): tests, tools and prompts for people, other systems' parts, modules
+whose library is not in the image, and what the enclave has no use for and an intruder has: network protocols, pickle,
+compilers, other ways to start processes. What libraries import only when it is needed has to stay: traceback and all
+it prints with, codecs, and what cbor2 makes of tags (fractions, email, ipaddress, uuid), which strangers may send.
+"""
 
 LIBRARIES: Final = "usr/lib/python3/dist-packages"
 """Where the wheels go, in the first ramdisk."""

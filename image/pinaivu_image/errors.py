@@ -5,8 +5,11 @@ CallerError
 ├── MirrorError          no mirror is known, or it does not answer
 │   └── MissingInputError    the mirror no longer has a locked input
 ├── InputError           what a mirror gave is not what the lock says, or cannot be unpacked
-└── BuildError           a step of the build failed; its last output is in the text
+└── BuildError           a step of the build failed, or the machine refused a file; the last output is in the text
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pinaivu_shared.errors import CallerError
 
@@ -40,3 +43,13 @@ class BuildError(CallerError):
     def __init__(self, step: str, detail: str) -> None:
         super().__init__(f"{step}: {detail}")
         self.step = step
+
+
+@contextmanager
+def machine_faults() -> Iterator[None]:
+    """Say what the machine refused (a full disk, a read-only cache) as a BuildError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise BuildError("this machine", f"{where}{error.strerror or error}") from error

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from pinaivu_image.build_root import root_key
 from pinaivu_image.deb import read_deb
 from pinaivu_image.errors import BuildError
 from pinaivu_image.fetch import InputCache
@@ -29,8 +30,8 @@ cp .config /build/config
 
 
 def kernel_key(lock: ImageLock, configuration: bytes) -> str:
-    """Names one kernel: SHA-256 over the source, the configuration, every build package and the steps above."""
-    parts = [lock.kernel.sha256, hashlib.sha256(configuration).hexdigest(), *(deb.sha256 for deb in lock.build), BUILD]
+    """Names one kernel: SHA-256 over the source, the configuration, the build root and the steps above."""
+    parts = [lock.kernel.sha256, hashlib.sha256(configuration).hexdigest(), root_key(lock.build), BUILD]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -53,7 +54,7 @@ def build_kernel(workshop: Workshop, *, kept: Path, jobs: int) -> bytes:
 
 
 def _source(lock: ImageLock, cache: InputCache) -> bytes:
-    for file in read_deb(cache.path(lock.kernel.sha256)):
+    for file in read_deb(f"{lock.kernel.name} {lock.kernel.version}", cache.read(lock.kernel)):
         if file.path.endswith(".tar.xz"):
             return file.data
     raise BuildError("kernel", f"{lock.kernel.name} {lock.kernel.version} has no source in it")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pinaivu_image.compilation import compile_bytecode, compile_extension, compress
+from pinaivu_image.compilation import EXTENSION_SOURCE, compile_bytecode, compile_extension, compress
 from pinaivu_image.contents import APPLICATION, FOLDERS, INIT, LIBRARIES, LINKS
 from pinaivu_image.deb import PackageFile
 from pinaivu_image.errors import InputError, LockError
@@ -20,7 +20,8 @@ from pinaivu_image.workshop import Workshop
 from pinaivu_shared.eif.cpio import PADDING_BYTES, CpioEntry, with_parents, write_cpio
 
 OURS: Final = "pinaivu"
-"""The name of this checkout among the inputs."""
+OUR_INIT: Final = "pinaivu-init"
+"""The names of this checkout's parts among the inputs: what the second ramdisk has of it, and what the first has."""
 
 
 @dataclass(kw_only=True)
@@ -59,13 +60,13 @@ def boot_ramdisk(workshop: Workshop) -> bytes:
     lock, cache, source = workshop.lock, workshop.cache, workshop.source
     init = PackageFile("init", PROGRAM, (source / INIT).read_bytes())
     folders = tuple(CpioEntry(path=name, mode=stat.S_IFDIR | 0o755) for name in FOLDERS)
-    contents = Contents(inputs=[*_locked_inputs(lock), _source_input([init])], folders=folders)
+    contents = Contents(inputs=[*_locked_inputs(lock), _source_input(OUR_INIT, [init])], folders=folders)
     for deb in lock.boot:
         contents.add(deb.name, boot_files(deb, cache))
     for wheel in lock.wheels:
         contents.add(wheel.name, wheel_files(wheel, cache), below=LIBRARIES)
     links = (PackageFile(name, stat.S_IFLNK | 0o777, target.encode()) for name, target in LINKS.items())
-    contents.add(OURS, [init, *links])
+    contents.add(OUR_INIT, [init, *links])
     return _pack(workshop, contents)
 
 
@@ -78,14 +79,19 @@ def application_ramdisk(workshop: Workshop, overlay: Mapping[str, bytes]) -> byt
     extension = compile_extension(workshop.root, source, libraries)
     files = {file.path: file for file in application_files(source)}
     files |= {path: PackageFile(path, FILE, data) for path, data in overlay.items()}
-    contents = Contents(inputs=[_source_input(files.values())])
+    extension_source = PackageFile(EXTENSION_SOURCE, FILE, (source / EXTENSION_SOURCE).read_bytes())
+    contents = Contents(inputs=[_source_input(OURS, [*files.values(), extension_source])])
     contents.add(OURS, [*files.values(), extension], below=APPLICATION)
     return _pack(workshop, contents)
 
 
 def command_line(source: Path) -> bytes:
-    """The kernel's command line, as `init.py` of this checkout demands it; LockError where it names none."""
-    for node in ast.parse((source / INIT).read_bytes()).body:
+    """The kernel's command line, as `init.py` of this checkout demands it; LockError where there is none."""
+    try:
+        init = ast.parse((source / INIT).read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise LockError(f"{source} is no checkout of Pinaivu: {INIT}: {error}") from error
+    for node in init.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="COMMAND_LINE")], value=ast.Constant(value=str(text))):
                 return text.encode()
@@ -110,9 +116,9 @@ def _locked_inputs(lock: ImageLock) -> list[BuildInput]:
     ]
 
 
-def _source_input(files: Iterable[PackageFile]) -> BuildInput:
+def _source_input(name: str, files: Iterable[PackageFile]) -> BuildInput:
     """Our own files as one input: SHA-256 over their paths and hashes."""
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.path} {hashlib.sha256(file.data).hexdigest()}\n".encode())
-    return BuildInput(kind="source", name=OURS, version="", sha256=digest.hexdigest())
+    return BuildInput(kind="source", name=name, version="", sha256=digest.hexdigest())

@@ -1,18 +1,22 @@
 """Makes a lock from what the mirrors have today: apt resolves the packages, pip the wheels. Needs apt."""
 
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from pinaivu_image.contents import BOOT_FILES, BUILD_PACKAGES, KERNEL_SOURCE, SUITE
-from pinaivu_image.errors import LockError, MirrorError
-from pinaivu_image.fetch import InputCache, download_wheels
+from pinaivu_image.errors import LockError, MirrorError, machine_faults
+from pinaivu_image.fetch import InputCache, download_wheels, staging_folder
 from pinaivu_image.lock import Archive, Deb, ImageLock, Wheel
 from pinaivu_image.mirrors import Mirrors
+from pinaivu_image.progress import Reporter
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _INSTALL: Final = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)
@@ -22,76 +26,113 @@ _SUITES: Final[Mapping[Archive, str]] = {
 }
 
 
+def parse_installed(simulated: str) -> dict[str, str]:
+    """Version by name of what `apt-get --simulate install` would install, in its order."""
+    return dict(_INSTALL.findall(simulated))
+
+
+def parse_record(shown: str) -> Deb:
+    """The first package that `apt-cache show` shows; LockError for a record that is none."""
+    record = shown.split("\n\n", maxsplit=1)[0]
+    fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line and not line.startswith(" "))
+    path = fields.get("Filename", "")
+    archive: Archive = "debian-security" if path.startswith("pool/updates/") else "debian"
+    found = {"name": "Package", "version": "Version", "size": "Size", "sha256": "SHA256"}
+    stated = {ours: fields.get(theirs) for ours, theirs in found.items()} | {"archive": archive, "path": path}
+    try:
+        return msgspec.convert(stated, Deb, strict=False)
+    except msgspec.ValidationError as error:
+        raise LockError(f"apt says of {fields.get('Package', 'a package')} what no lock can hold: {error}") from error
+
+
 class PackageIndex:
-    """apt in a folder of its own: the machine's packages, sources and settings play no part."""
+    """apt in a folder of its own: neither the packages of this machine play a part, nor its sources or preferences.
+
+    What it is configured with otherwise (a proxy, say) does. The index is checked by Debian's signature.
+    """
 
     def __init__(self, folder: Path, mirrors: Mirrors) -> None:
+        if not KEYRING.exists():
+            raise MirrorError(f"{KEYRING} is missing: install debian-archive-keyring")
         for name in ("sources", "lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True)
         self._options = [
             f"-oDir::Etc::SourceList={folder}/none", f"-oDir::Etc::SourceParts={folder}/sources",
+            f"-oDir::Etc::Preferences={folder}/none", f"-oDir::Etc::PreferencesParts={folder}/none",
             f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache", "-oDir::State::Status=/dev/null",
             "-oAPT::Architecture=amd64", "-oAPT::Architectures=amd64", "-oAPT::Install-Recommends=false",
         ]  # fmt: skip
-        for archive, url in mirrors.items():
+        for archive, (url, *_) in mirrors.items():
             (folder / "sources" / f"{archive}.sources").write_text(
                 f"Types: deb\nURIs: {url}\nSuites: {_SUITES[archive]}\nComponents: main\nSigned-By: {KEYRING}\n",
                 encoding="utf-8",
             )
-        _run(["apt-get", *self._options, "update", "--quiet"])
+        _run(["apt-get", *self._options, "update", "--quiet", "--error-on=any"])
 
     def closure(self, names: Sequence[str]) -> dict[str, str]:
-        """Version by name of these packages and all that they depend on."""
-        return dict(_INSTALL.findall(_run(["apt-get", *self._options, "--simulate", "install", *names])))
+        """Version by name of these packages and all that they depend on; LockError where one has no version."""
+        versions = parse_installed(_run(["apt-get", *self._options, "--simulate", "install", *names]))
+        for name in names:
+            if name not in versions:
+                raise LockError(f"apt would install no package {name}")
+        return versions
 
     def describe(self, name: str, version: str) -> Deb:
         """Where a package is, and its hash, out of the signed index."""
-        record = _run(["apt-cache", *self._options, "show", f"{name}={version}"]).split("\n\n")[0]
-        fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line and not line.startswith(" "))
-        path = fields["Filename"]
-        archive: Archive = "debian-security" if path.startswith("pool/updates/") else "debian"
-        return Deb(
-            name=name, version=version, archive=archive, path=path, size=int(fields["Size"]), sha256=fields["SHA256"]
-        )
+        return parse_record(_run(["apt-cache", *self._options, "show", f"{name}={version}"]))
 
 
-def resolve(mirrors: Mirrors, requirements: Path, cache: InputCache) -> ImageLock:
+def resolve(mirrors: Mirrors, requirements: Path, cache: InputCache, reporter: Reporter) -> ImageLock:
     """A lock of today's packages; `requirements` is the enclave's lock with hashes. MirrorError, LockError."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = PackageIndex(Path(folder), mirrors)
-        build = index.closure(BUILD_PACKAGES)
-        boot = index.closure([*BOOT_FILES])
+    with machine_faults(), tempfile.TemporaryDirectory() as folder:
+        with reporter.step("reading the package index", 1):
+            index = PackageIndex(Path(folder), mirrors)
+        build, boot = index.closure(BUILD_PACKAGES), index.closure([*BOOT_FILES])
         kernel = index.closure([KERNEL_SOURCE])[KERNEL_SOURCE]
-        for name in boot.keys() & build.keys():
-            if boot[name] != build[name]:
-                raise LockError(f"{name} has two versions: {boot[name]} and {build[name]}")
+        require_one_version(build, boot)
+        with reporter.step("fetching wheels", 1), cache.filling(reporter), staging_folder(cache) as wheels:
+            download_wheels(requirements.read_text(encoding="utf-8").splitlines(), wheels)
+            locked = tuple(_keep_wheels(wheels, cache))
         return ImageLock(
             version=1,
             suite=SUITE,
             kernel=index.describe(KERNEL_SOURCE, kernel),
             build=tuple(index.describe(name, build[name]) for name in sorted(build)),
             boot=tuple(index.describe(name, boot[name]) for name in sorted(BOOT_FILES)),
-            wheels=tuple(_resolve_wheels(requirements, cache)),
+            wheels=locked,
         )
 
 
-def _resolve_wheels(requirements: Path, cache: InputCache) -> Iterable[Wheel]:
-    with tempfile.TemporaryDirectory(dir=cache.folder) as folder:
-        download_wheels(requirements.read_text(encoding="utf-8").splitlines(), Path(folder))
-        for path in sorted(Path(folder).glob("*.whl")):
-            name, version = path.name.split("-")[:2]  # PEP 427: neither has a hyphen
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield Wheel(name=name.replace("_", "-").lower(), version=version, filename=path.name, sha256=sha256)
-            cache.keep(path, name=path.name, sha256=sha256)
+def require_one_version(build: Mapping[str, str], boot: Mapping[str, str]) -> None:
+    """The extension is compiled with the one and runs with the other: LockError where they differ."""
+    for name in sorted(boot.keys() & build.keys()):
+        if boot[name] != build[name]:
+            raise LockError(f"{name} has two versions: {boot[name]} and {build[name]}")
 
 
-def _run(command: list[str]) -> str:
+def parse_wheel_name(filename: str) -> tuple[str, str]:
+    """Name, normalized, and version out of a wheel's file name (PEP 427: neither has a hyphen)."""
+    name, version = filename.split("-")[:2]
+    return re.sub(r"[-_.]+", "-", name).lower(), version
+
+
+def _keep_wheels(folder: Path, cache: InputCache) -> Iterator[Wheel]:
+    for path in sorted(folder.glob("*.whl")):
+        name, version = parse_wheel_name(path.name)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        yield Wheel(name=name, version=version, filename=path.name, sha256=sha256)
+        cache.keep(path, name=path.name, sha256=sha256)
+
+
+def _run(command: Iterable[str]) -> str:
+    program, *arguments = command
     try:
         ended = subprocess.run(  # noqa: S603 - apt, by our own arguments
-            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+            [program, *arguments], check=False, capture_output=True, encoding="utf-8", errors="replace",
+            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
     except FileNotFoundError as error:
-        raise MirrorError(f"{command[0]} is missing: a lock is made on a Debian-like machine") from error
+        raise MirrorError(f"{program} is missing: a lock is made on a Debian-like machine") from error
     if ended.returncode:
-        raise MirrorError(f"{command[0]}: {ended.stderr.strip()[-2000:]}")
+        raise MirrorError(f"{program}: {ended.stderr.strip()[-2000:]}")
     return ended.stdout

@@ -37,7 +37,9 @@ def plan() -> BuildPlan:
         build_image(plan, TerminalReporter())
     except MissingInputError as error:
         print(f"THE COMMITTED LOCK CANNOT BE BUILT HERE: {error}\nBuilding today's versions instead.", file=sys.stderr)
-        lock: ImageLock = resolve(machine_mirrors(), ROOT / "requirements" / "enclave.lock", InputCache(CACHE))
+        lock: ImageLock = resolve(
+            machine_mirrors(), ROOT / "requirements" / "enclave.lock", InputCache(CACHE), TerminalReporter()
+        )
         return BuildPlan(lock=lock, source=ROOT, cache=CACHE, mirrors=machine_mirrors())
     return plan
 
