@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.docs.pages import ROOT, blocks
 from tests.network.conftest import running
 from tests.shared.evidence import ANSWER, REQUEST, SALT, make_evidence
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -43,7 +39,7 @@ def test_the_page_of_commands_is_what_help_prints() -> None:
 
 def test_the_commitments_by_hand_are_those_of_the_receipt() -> None:
     """Run the twenty lines of docs/verifying.md as a third party would, on a genuine receipt."""
-    (code,) = blocks(ROOT / "docs" / "verifying.md", "python")
+    (code,) = blocks((ROOT / "docs" / "verifying.md").read_text(), "python")
     assert len(code.splitlines()) <= 25
     names: dict[str, Any] = {"request": REQUEST, "answer": {"choices": ANSWER}, "salt": SALT}
     exec(compile(code, "verifying.md", "exec"), names)  # noqa: S102 - our own documentation
@@ -53,7 +49,7 @@ def test_the_commitments_by_hand_are_those_of_the_receipt() -> None:
 
 
 def test_the_readmes_python_runs_against_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks(ROOT / "README.md", "python")
+    (code,) = blocks((ROOT / "README.md").read_text(), "python")
     with running(tmp_path, "embedded", nodes=1) as network:
         code = code.replace("http://127.0.0.1:8080/v1", network["base_url"]).replace("sk-pnv-…", network["api_key"])
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own documentation
