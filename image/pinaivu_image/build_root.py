@@ -108,10 +108,17 @@ class BuildRoot:
     def _make_null_device(self) -> None:
         """A container's root may make a device where it may not mount one."""
         null = self.folder / "dev/null"
-        if not null.is_char_device():
-            null.unlink()
-            os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-            null.chmod(0o666)
+        if null.is_char_device():
+            return
+        staged = null.with_suffix(".new")
+        staged.unlink(missing_ok=True)
+        try:
+            os.mknod(staged, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except PermissionError as error:
+            reason = "neither user namespaces nor mknod are allowed here (a rootless container?)"
+            raise BuildError("build root", f"cannot be entered: {reason}") from error
+        staged.chmod(0o666)
+        staged.replace(null)
 
 
 @contextmanager
