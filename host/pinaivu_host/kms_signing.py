@@ -19,7 +19,7 @@ from pinaivu_host.errors import CredentialsUnavailableError
 from pinaivu_shared.wire.kms import KMS_CONTENT_TYPE, KMS_SERVICE, SignedHeaders, SignRequest
 
 logger = logging.getLogger(__name__)
-logging.getLogger("botocore").setLevel(logging.INFO)  # at debug it logs session tokens and signatures
+logging.getLogger("botocore").setLevel(logging.WARNING)  # at debug it logs session tokens and signatures
 
 CREDENTIALS_LIMIT_S: Final = 20.0
 FindCredentials = Callable[[], Credentials | None]

@@ -26,6 +26,5 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for library in ("botocore", "httpx"):  # at `info` they name every credential found and every request
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
