@@ -80,14 +80,13 @@ def _serve(options: argparse.Namespace) -> int:
     from pinaivu_host.link_address import parse_address
     from pinaivu_host.listening_address import parse_listening_address
     from pinaivu_host.server import listen, serve
-    from pinaivu_shared.configuration import parse_configuration
+    from pinaivu_shared.configuration import canonical_configuration
     from pinaivu_shared.logs import configure_logging
 
     if not __debug__:
         raise CallerError("does not run under python -O: its assertions state invariants")
     configure_logging(options.log_level)
-    configuration = Path(options.configuration).read_bytes()
-    parse_configuration(configuration)
+    configuration = canonical_configuration(Path(options.configuration).read_bytes())
     settings = HostSettings(
         enclave=parse_address(options.enclave),
         database_url=_database_url(options),
@@ -130,11 +129,12 @@ def _kms_policy(options: argparse.Namespace) -> int:
     import json
 
     from pinaivu_host.kms_policy import key_policy
+    from pinaivu_shared.configuration import canonical_configuration
     from pinaivu_shared.enrolment import read_measurements
 
     policy = key_policy(
         read_measurements(Path(options.pcrs).read_bytes()),
-        Path(options.configuration).read_bytes(),
+        canonical_configuration(Path(options.configuration).read_bytes()),
         role=options.role,
         administrator=options.administrator or None,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Hex, Name, Natural, decode
+from pinaivu_shared.canonical import CanonicalStruct, Hex, Name, Natural, convert, decode, encode, parse_json
 from pinaivu_shared.errors import VerificationError
 
 MAX_CONFIGURATION_BYTES: Final = 60_000
@@ -109,3 +109,16 @@ def parse_configuration(raw: bytes) -> Configuration:
     if configuration.quorum or configuration.witnesses:
         raise VerificationError("configuration", "witnesses are not supported by this version")
     return configuration
+
+
+def canonical_configuration(text: bytes) -> bytes:
+    """The canonical bytes of a configuration that a person wrote, in whatever layout; VerificationError as above."""
+    if len(text) > MAX_CONFIGURATION_BYTES:
+        raise VerificationError("configuration", f"{len(text)} bytes, at most {MAX_CONFIGURATION_BYTES} are allowed")
+    try:
+        written = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError("configuration", f"not JSON: {error}") from error
+    raw = encode(convert(written, Configuration, check="configuration"))
+    parse_configuration(raw)
+    return raw

@@ -18,7 +18,7 @@ from tests.docs.pages import DOCS, ROOT, blocks, section
 from tests.docs.shell import run_blocks
 
 from pinaivu_shared.attestation.policy import configuration_pcr
-from pinaivu_shared.configuration import Configuration, parse_configuration
+from pinaivu_shared.configuration import Configuration, canonical_configuration, parse_configuration
 from pinaivu_shared.wire.ports import HEARTBEAT_PORT, KMS_PORT, LINK_PORT
 
 PAGE = DOCS / "deploy.md"
@@ -45,13 +45,13 @@ def flags(words: list[str]) -> set[str]:
 
 def test_the_configuration_and_the_policy_come_out_of_the_pages_own_commands(tmp_path: Path) -> None:
     (readable,) = blocks(TEXT, "json")
-    (block,) = [block for block in blocks(TEXT, "sh") if "readable.json" in block]
-    (tmp_path / "readable.json").write_text(readable)
+    (block,) = [block for block in blocks(TEXT, "sh") if "kms-policy --pcrs" in block]
+    (tmp_path / "configuration.json").write_text(readable)
     (tmp_path / "pcrs.json").write_text(json.dumps(PCRS))
     roles = {"ROLE_ARN": f"{ARN}:role/pinaivu-host", "ADMINISTRATOR_ARN": f"{ARN}:role/keeper"}
     ended = run_blocks([block], tmp_path, roles)
     assert (ended.returncode, ended.stderr) == (0, "")
-    raw = (tmp_path / "configuration.json").read_bytes()
+    raw = canonical_configuration((tmp_path / "configuration.json").read_bytes())
     assert parse_configuration(raw).platform == "nitro"
     policy = (tmp_path / "kms-policy.json").read_text()
     assert configuration_pcr(raw).hex() in policy
