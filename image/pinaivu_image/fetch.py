@@ -172,6 +172,7 @@ def _chunks(url: str, deb: Deb) -> Iterator[bytes]:
             while chunk := answer.read(CHUNK_BYTES):
                 yield chunk
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in GONE:
             raise MissingInputError(deb.name, deb.version) from error
         raise MirrorError(f"{url}: {error}") from error

@@ -54,11 +54,11 @@ class PackageIndex:
     def __init__(self, folder: Path, mirrors: Mirrors) -> None:
         if not KEYRING.exists():
             raise MirrorError(f"{KEYRING} is missing: install debian-archive-keyring")
-        for name in ("sources", "lists/partial", "cache/archives/partial"):
+        for name in ("sources", "preferences", "lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True)
         self._options = [
             f"-oDir::Etc::SourceList={folder}/none", f"-oDir::Etc::SourceParts={folder}/sources",
-            f"-oDir::Etc::Preferences={folder}/none", f"-oDir::Etc::PreferencesParts={folder}/none",
+            f"-oDir::Etc::Preferences={folder}/none", f"-oDir::Etc::PreferencesParts={folder}/preferences",
             f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache", "-oDir::State::Status=/dev/null",
             "-oAPT::Architecture=amd64", "-oAPT::Architectures=amd64", "-oAPT::Install-Recommends=false",
         ]  # fmt: skip

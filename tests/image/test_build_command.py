@@ -1,0 +1,87 @@
+"""`pinaivu image build | lock`: what is wrong is one line on stderr with exit status 2, and stdout stays clean."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.image.packages import lock
+
+from pinaivu_image.errors import BuildError, machine_faults
+from pinaivu_image.lock import write_lock
+from pinaivu_image.progress import TerminalReporter
+
+
+def run(*arguments: str | Path, missing: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command; `missing` is a package that is not installed."""
+    start = f"import sys; sys.modules[{missing!r}] = None; from pinaivu_shared.command import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "image", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> dict[str, str | Path]:
+    """Flags of a build that would get as far as its mirror, where nobody answers."""
+    write_lock(lock(), tmp_path / "lock.json")
+    return {
+        "--output": tmp_path / "image.eif",
+        "--cache": tmp_path / "cache",
+        "--lock": tmp_path / "lock.json",
+        "--mirror": "http://127.0.0.1:9/debian",
+    }
+
+
+WRONG = {
+    "output, empty": ({"--output": ""}, "--output is empty"),
+    "output in no folder": ({"--output": "/absent/image.eif"}, "--output /absent/image.eif: not a file in a folder"),
+    "output is a folder": ({"--output": "/"}, "--output /: not a file in a folder that exists"),
+    "cache, empty": ({"--cache": ""}, "--cache is empty"),
+    "cache that cannot be": ({"--cache": "/dev/null/x"}, "this machine: /dev/null/x/inputs: Not a directory"),
+    "source, empty": ({"--source": ""}, "--source is empty"),
+    "source is no checkout": ({"--source": "/usr"}, "/usr is no checkout of Pinaivu"),
+    "lock, empty": ({"--lock": ""}, "--lock is empty"),
+    "lock is absent": ({"--lock": "/absent.json"}, "/absent.json: No such file or directory"),
+    "lock is none": ({"--lock": __file__}, "not a lock"),
+    "mirror, empty": ({"--mirror": ""}, "a mirror's address begins with"),
+    "mirror is none": ({"--mirror": "http://m/debian,http://m/ubuntu"}, "http://m/ubuntu: a mirror's address"),
+    "mirror is silent": ({}, "Connection refused"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named_in_one_line(flags: dict[str, str | Path], name: str) -> None:
+    changed, reason = WRONG[name]
+    ended = run("build", *(word for flag in (flags | changed).items() for word in flag))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("pinaivu image: ")]
+    assert reason in line
+    assert "Traceback" not in ended.stderr
+    assert not Path(flags["--output"]).exists()
+
+
+def test_a_package_of_the_extra_that_is_not_installed_is_named(flags: dict[str, str | Path]) -> None:
+    ended = run("build", *(word for flag in flags.items() for word in flag), missing="rich")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "pinaivu image: rich.console is missing; install pinaivu[image]\n"
+
+
+def test_a_build_without_an_output_is_wrong_usage() -> None:
+    ended = run("build")
+    assert ended.returncode == 2
+    assert "--output" in ended.stderr
+
+
+@pytest.mark.parametrize("faulty", [OSError(28, "No space left on device", "/cache/x"), OSError(30, "Read-only", "/c")])
+def test_what_the_machine_refuses_is_its_fault_and_names_the_file(faulty: OSError) -> None:
+    with pytest.raises(BuildError, match=f"this machine: {faulty.filename}: {faulty.strerror}"), machine_faults():
+        raise faulty
+
+
+def test_progress_is_for_people_and_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    reporter = TerminalReporter()
+    with reporter.step("compiling", 3) as step:
+        step.advance()
+        reporter.say("half-way")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["compiling …", "half-way", "compiling"]
