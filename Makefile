@@ -9,7 +9,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup demo dev image test test-image lint bench bench-image lock clean
+.PHONY: setup demo dev image test test-image test-reproducible lint bench bench-image lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -35,6 +35,8 @@ image: $(READY)           ## the enclave image, out of locked inputs; minutes at
 	$(BIN)/pinaivu image build --output build/pinaivu.eif
 test-image: $(READY)      ## builds the enclave image, boots it under QEMU and serves a request through it
 	$(BIN)/pytest tests/boot
+test-reproducible: $(READY) ## compiles the kernel again, elsewhere, and compares the images; minutes
+	$(BIN)/pytest tests/reproducible
 bench-image: $(READY)     ## size, boot time and memory of the image
 	$(BIN)/python -m tests.bench.image
 bench: $(READY)           ## figures, as ratios measured side by side

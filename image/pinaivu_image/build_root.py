@@ -43,7 +43,7 @@ LINKS: Final[Mapping[str, str]] = {
 
 TAIL_LINES: Final = 30
 _NAMESPACES: Final = ("--user", "--map-root-user", "--mount", "--net")
-_ENTER: Final = 'mount --bind /dev/null "$1/dev/null" && exec chroot "$@"'
+_MOUNT: Final = 'mount --bind /dev/null "$1/dev/null"'
 
 
 def root_key(debs: Sequence[Deb]) -> str:
@@ -91,15 +91,16 @@ class BuildRoot:
     def _entering(self) -> list[str]:
         if platform.machine() != "x86_64":
             raise BuildError("build root", f"images are built on x86_64, and this is {platform.machine()}")
-        unshare = shutil.which("unshare")
+        unshare, place = shutil.which("unshare"), str(self.folder.absolute())
         if unshare is not None:
             namespaces = [unshare, *_NAMESPACES]
-            allowed = subprocess.run([*namespaces, _program("true")], check=False, capture_output=True)  # noqa: S603
+            inside = [*namespaces, _program("sh"), "-c"]
+            allowed = subprocess.run([*inside, _MOUNT, "sh", place], check=False, capture_output=True)  # noqa: S603
             if allowed.returncode == 0:
-                return [*namespaces, _program("sh"), "-c", _ENTER, "sh", str(self.folder.absolute())]
+                return [*inside, f'{_MOUNT} && exec chroot "$@"', "sh", place]
         if os.geteuid() == 0:
             self._make_null_device()
-            return [_program("chroot"), str(self.folder.absolute())]
+            return [_program("chroot"), place]
         reason = "unshare (util-linux) is missing" if unshare is None else "user namespaces are not allowed here"
         raise BuildError(
             "build root", f"cannot be entered: {reason}; change that, or build as root, in a container say"
