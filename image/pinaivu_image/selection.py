@@ -28,14 +28,17 @@ PROGRAM: Final = stat.S_IFREG | 0o755
 
 
 def boot_files(deb: Deb, cache: InputCache) -> Iterator[PackageFile]:
-    """What the image takes of a Debian package, its copyright included; LockError where a pattern finds nothing."""
+    """What the image takes of a Debian package, its copyright included; LockError where a pattern finds nothing.
+
+    A module that could be started is a module like any other there.
+    """
     patterns = BOOT_FILES[deb.name]
     used: set[str] = set()
     for file in read_deb(f"{deb.name} {deb.version}", cache.read(deb)):
         named = [pattern for pattern in patterns if fnmatch.fnmatchcase(file.path, pattern)]
         used.update(named)
         if file.path == f"usr/share/doc/{deb.name}/copyright" or (named and not _LEFT_OUT.match(file.path)):
-            yield file
+            yield file._replace(mode=FILE) if file.path.endswith(".py") else file
     unused = set(patterns) - used
     if unused:
         raise LockError(f"{deb.name} {deb.version} has no file {', '.join(sorted(unused))}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.image.packages import cached, deb, package_of, wheel, wheel_bytes
+from tests.image.packages import cached, deb, entry, package, package_of, tar, wheel, wheel_bytes
 
 from pinaivu_image.contents import APPLICATION_PACKAGES, BUILD_ONLY, INIT
 from pinaivu_image.deb import PackageFile
@@ -64,6 +64,13 @@ def test_of_the_standard_library_what_an_intruder_would_like_stays_out(tmp_path:
         *(f"{STDLIB}/{name}" for name in ("encodings/gbk.py", "json/tool.py", "__pycache__/os.cpython-313.pyc")),
     }
     assert selected(tmp_path, dict.fromkeys(kept | gone, b""), "libpython3.13-stdlib").keys() == kept
+
+
+def test_a_module_that_could_be_started_is_a_module_like_any_other(tmp_path: Path) -> None:
+    started = ((entry(f"./{STDLIB}/base64.py", mode=0o755), b"#!"), (entry(f"./{STDLIB}/os.py"), b""))
+    raw = package(tar(*started))
+    files = boot_files(deb("libpython3.13-stdlib", raw), cached(tmp_path, raw))
+    assert [file.mode for file in files] == [FILE, FILE]
 
 
 def test_of_a_wheel_modules_extensions_and_licences_are_taken(tmp_path: Path) -> None:
@@ -123,10 +130,10 @@ def test_a_wheel_with_changed_bytes_is_files_or_one_kind_of_error(
 
 
 def test_of_this_checkout_modules_and_certificates_are_taken(tmp_path: Path) -> None:
-    for package in APPLICATION_PACKAGES:
-        (tmp_path / package / "core").mkdir(parents=True)
+    for ours in APPLICATION_PACKAGES:
+        (tmp_path / ours / "core").mkdir(parents=True)
         for name in ("__init__.py", "core/x.py", "root.pem", "notes.txt", "x.pyc", "core/.x.py.swp", "py.typed"):
-            (tmp_path / package / name).write_bytes(name.encode())
+            (tmp_path / ours / name).write_bytes(name.encode())
     (tmp_path / INIT).touch()
     files = {file.path: file for file in application_files(tmp_path)}
     assert files.keys() == {
