@@ -18,8 +18,9 @@ from pinaivu_enclave.core.coordinator import Coordinator
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys, derive_signing_key
 from pinaivu_enclave.core.resume import Resumption
-from pinaivu_enclave.nsm import MAX_PCRS, NsmDevice
+from pinaivu_enclave.nsm import NsmDevice
 from pinaivu_enclave.vault import OpenedVault, Vault
+from pinaivu_shared.attestation.document import MAX_PCRS
 from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS, MeasurementPolicy
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, Platform, parse_configuration

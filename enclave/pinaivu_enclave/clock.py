@@ -1,7 +1,7 @@
 """The enclave's time: the security module's timestamps, carried from one to the next by CLOCK_BOOTTIME.
 
 The module's timestamps come from the hypervisor and nobody on the parent can set them (nitro.md part E, "Time"). The
-kernel's wall clock is never asked: a parent that could shift it would decide when quotes and leases end. Every few
+kernel's wall clock is not asked here: a parent that could shift it would decide when quotes and leases end. Every few
 minutes the carried time is held against a new timestamp; one that is off by more than two seconds ends the enclave.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from pinaivu_enclave.nsm import NsmDevice
-from pinaivu_enclave.nsm.timestamp import read_timestamp_ms
+from pinaivu_enclave.nsm.timestamp import ask_timestamp_ms
 
 MAX_DEVIATION_MS: Final = 2_000
 CHECK_SECONDS: Final = 240.0
@@ -70,5 +70,4 @@ class AnchoredClock:
 
     def _ask(self) -> tuple[int, int, int]:
         before_ms = self._ticks_ms()
-        document = self._nsm.attest(public_key=None, user_data=b"pinaivu/clock/v1", nonce=None)
-        return before_ms, read_timestamp_ms(document), self._ticks_ms()
+        return before_ms, ask_timestamp_ms(self._nsm), self._ticks_ms()

@@ -100,12 +100,11 @@ def seed_and_set_clock() -> None:
     """Mix the module's randomness into the kernel's before any key is made; set the wall clock, which TLS asks."""
     from pinaivu_enclave.entropy import seed_kernel  # noqa: PLC0415 - after the heartbeat
     from pinaivu_enclave.nsm.opening import open_nsm  # noqa: PLC0415
-    from pinaivu_enclave.nsm.timestamp import read_timestamp_ms  # noqa: PLC0415
+    from pinaivu_enclave.nsm.timestamp import ask_timestamp_ms  # noqa: PLC0415
 
     nsm = open_nsm()
     generator = seed_kernel(nsm)
-    document = nsm.attest(public_key=None, user_data=b"pinaivu/clock/v1", nonce=None)
-    time.clock_settime_ns(time.CLOCK_REALTIME, read_timestamp_ms(document) * 1_000_000)
+    time.clock_settime_ns(time.CLOCK_REALTIME, ask_timestamp_ms(nsm) * 1_000_000)
     with open(CLOCK_SOURCE, encoding="ascii") as file:  # noqa: PTH123 - as above
         say(f"kernel seeded, hardware generator {generator}; clock source {file.read().strip()}")
 

@@ -12,9 +12,8 @@ CallerError
 └── VaultLostError                there is a log, but not the sealed vault that its keys come from
 """
 
-from typing import Literal
-
 from pinaivu_shared.errors import CallerError, OverloadedError, PeerError
+from pinaivu_shared.wire.kms import RefusalCode
 
 
 class CoordinatorUnavailableError(OverloadedError):
@@ -34,9 +33,7 @@ class BridgeRefusedError(OverloadedError):
 
     code = "bridge_refused"
 
-    def __init__(
-        self, refusal: Literal["no_credentials", "endpoint_unreachable", "endpoint_not_allowed"], detail: str
-    ) -> None:
+    def __init__(self, refusal: RefusalCode, detail: str) -> None:
         super().__init__(f"{refusal}: {detail}")
         self.refusal, self.detail = refusal, detail
 

@@ -13,7 +13,6 @@ import cbor2
 from cryptography import x509
 
 from pinaivu_enclave.nsm import (
-    MAX_PCRS,
     MAX_RANDOM_BYTES,
     MAX_REQUEST_BYTES,
     InputTooLargeError,
@@ -22,7 +21,7 @@ from pinaivu_enclave.nsm import (
     NsmDescription,
     ReadOnlyIndexError,
 )
-from pinaivu_shared.attestation.document import MAX_OPTIONAL_BYTES
+from pinaivu_shared.attestation.document import MAX_OPTIONAL_BYTES, MAX_PCRS
 from pinaivu_shared.attestation.policy import ZERO_PCR, extended
 from pinaivu_simulator.chain import EnclaveChain, EnclaveName
 from pinaivu_simulator.cose import PayloadForm, encode_payload, sign1

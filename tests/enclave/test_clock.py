@@ -1,12 +1,12 @@
 """The enclave's time stands on its security module: carried between timestamps, never back, ended when it disagrees."""
 
-import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.attestation.forge import PKI
 
 from pinaivu_enclave.clock import MAX_DEVIATION_MS, AnchoredClock, ClockTamperedError
+from pinaivu_enclave.nsm.timestamp import ask_timestamp_ms
 from pinaivu_simulator.nsm import SimulatedNsm
 
 UNIX_MS = 1_795_000_000_000
@@ -70,15 +70,11 @@ def test_time_never_goes_back(steps: list[tuple[int, int]]) -> None:
     latest_ms = machine.clock.now_ms()
     for passed_ms, off_ms in steps:
         machine.passes(unix_ms=max(0, passed_ms + off_ms), boot_ms=passed_ms)
-        try:
-            machine.clock.check()
-        except ClockTamperedError:
-            return
+        machine.clock.check()
         assert machine.clock.now_ms() >= latest_ms
         latest_ms = machine.clock.now_ms()
 
 
 def test_the_timestamp_is_the_documents() -> None:
     machine = Machine()
-    document = machine.nsm.attest(public_key=None, user_data=None, nonce=None)
-    assert cbor2.loads(cbor2.loads(document)[2])["timestamp"] == UNIX_MS
+    assert ask_timestamp_ms(machine.nsm) == UNIX_MS

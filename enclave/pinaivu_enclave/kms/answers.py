@@ -7,7 +7,7 @@ import msgspec
 
 from pinaivu_enclave.kms.envelope import MAX_ENVELOPE_BYTES
 from pinaivu_enclave.kms.failure import AttemptError
-from pinaivu_enclave.kms.requests import MAX_SEALED_BYTES
+from pinaivu_shared.wire.link import MAX_SEALED_VAULT_BYTES
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
@@ -15,7 +15,7 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 
     key_id: str | None = None
     ciphertext_for_recipient: Annotated[bytes, msgspec.Meta(max_length=MAX_ENVELOPE_BYTES)] | None = None
-    ciphertext_blob: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED_BYTES)] | None = None
+    ciphertext_blob: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED_VAULT_BYTES)] | None = None
     plaintext: object = None
 
 

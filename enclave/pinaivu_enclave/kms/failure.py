@@ -4,6 +4,7 @@ from typing import Literal
 
 from pinaivu_shared.errors import PeerError
 
+Peer = Literal["host", "kms"]
 Reason = Literal[
     "bridge_unreachable",
     "bridge_refused",
@@ -30,8 +31,6 @@ class AttemptError(PeerError):
     says that nothing has to be mended before another attempt.
     """
 
-    def __init__(
-        self, peer: Literal["host", "kms"], reason: Reason, detail: str, *, may_pass: bool, aws_code: str = ""
-    ) -> None:
+    def __init__(self, peer: Peer, reason: Reason, detail: str, *, may_pass: bool, aws_code: str = "") -> None:
         super().__init__(peer, detail)
         self.reason, self.may_pass, self.aws_code = reason, may_pass, aws_code

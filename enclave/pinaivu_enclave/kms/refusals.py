@@ -7,11 +7,11 @@ we know: our own measurements, and whose clock or credentials a signature comes 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from pinaivu_enclave.kms.failure import AttemptError, Reason
+from pinaivu_enclave.kms.failure import AttemptError, Peer, Reason
 
 MAX_MESSAGE_CHARACTERS: Final = 512
 
@@ -22,7 +22,7 @@ _CODE: Final = re.compile(r"[A-Za-z0-9]{1,64}")
 _UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 _CLOCK_WORDS: Final = ("expired", "not yet current")  # "Signature expired: … is now earlier than …"
 
-_MEANINGS: Final[Mapping[str, tuple[Literal["host", "kms"], Reason, str]]] = {
+_MEANINGS: Final[Mapping[str, tuple[Peer, Reason, str]]] = {
     "ExpiredToken": ("host", "credentials", "the host's AWS credentials have expired: it must fetch new ones"),
     "UnrecognizedClient": ("host", "credentials", "AWS does not know the host's credentials, or its session token"),
     "InvalidClientTokenId": ("host", "credentials", "AWS does not know the host's credentials"),
@@ -90,7 +90,7 @@ def explain(refusal: AwsRefusal, measurements: Mapping[int, bytes]) -> AttemptEr
     return AttemptError(peer, reason, f"{meaning} ({said})", may_pass=False, aws_code=refusal.code)
 
 
-def _meaning(refusal: AwsRefusal) -> tuple[Literal["host", "kms"], Reason, str]:
+def _meaning(refusal: AwsRefusal) -> tuple[Peer, Reason, str]:
     code = refusal.code.removesuffix("Exception")
     if code == "InvalidSignature" and any(words in refusal.message for words in _CLOCK_WORDS):
         code = "RequestExpired"

@@ -6,17 +6,12 @@ attestation document to whose key alone KMS may answer. The host signs the hash 
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 from pinaivu_shared.configuration import Configuration, KmsTerms
-from pinaivu_shared.wire.kms import SignRequest
-
-MAX_SEALED_BYTES: Final = 6144
-"""The longest CiphertextBlob of KMS."""
-
-Target = Literal["TrentService.GenerateDataKey", "TrentService.Decrypt"]
+from pinaivu_shared.wire.kms import SignRequest, Target
 
 
 class _Recipient(msgspec.Struct, frozen=True, rename="pascal"):

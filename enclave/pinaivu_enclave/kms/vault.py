@@ -22,13 +22,14 @@ from pinaivu_enclave.kms.connection import exchange
 from pinaivu_enclave.kms.envelope import open_envelope
 from pinaivu_enclave.kms.failure import AttemptError
 from pinaivu_enclave.kms.refusals import explain, read_refusal
-from pinaivu_enclave.kms.requests import MAX_SEALED_BYTES, KmsRequest, decrypt, generate_data_key
+from pinaivu_enclave.kms.requests import KmsRequest, decrypt, generate_data_key
 from pinaivu_enclave.kms.roots import tls_context
 from pinaivu_enclave.nsm import NsmDevice
 from pinaivu_enclave.parent import Parent
 from pinaivu_enclave.vault import OpenedVault, VaultError
 from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS
 from pinaivu_shared.configuration import Configuration
+from pinaivu_shared.wire.link import MAX_SEALED_VAULT_BYTES
 
 RECIPIENT_PURPOSE: Final = b"pinaivu/kms-recipient/v1"
 """`user_data` of the document for KMS. An epoch's has a SHA-256 there: neither can pass for the other."""
@@ -67,8 +68,10 @@ class KmsVault:
 
     async def open(self, configuration: Configuration, sealed: bytes) -> OpenedVault:
         """See `Vault`. Up to ATTEMPTS attempts, with exponential back-off and full jitter where waiting may help."""
-        if len(sealed) > MAX_SEALED_BYTES:
-            raise VaultError(f"host: the sealed secret has {len(sealed)} bytes, KMS makes at most {MAX_SEALED_BYTES}")
+        if len(sealed) > MAX_SEALED_VAULT_BYTES:
+            raise VaultError(
+                f"host: the sealed secret has {len(sealed)} bytes, KMS makes at most {MAX_SEALED_VAULT_BYTES}"
+            )
         context = tls_context(configuration)
         operation = "Decrypt" if sealed else "GenerateDataKey"
         for attempt in itertools.count(1):

@@ -10,7 +10,6 @@ we asked wrongly or that the platform is broken: the enclave ends.
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
-MAX_PCRS: Final = 32
 MAX_REQUEST_BYTES: Final = 0x1000  # linux/nsm.h NSM_REQUEST_MAX_SIZE
 MAX_RANDOM_BYTES: Final = 256  # of one GetRandom
 

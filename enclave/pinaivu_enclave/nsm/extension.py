@@ -4,7 +4,8 @@ Used by the image builder and by tests; the enclave imports only what they compi
 
     gcc -shared -fPIC -O2 -I<Python's include folder> -o _nsm_ioctl.abi3.so _nsm_ioctl.c
 
-The extension uses Python's stable ABI (PEP 384), and the same cffi gives the same bytes of C.
+The extension uses Python's stable ABI (PEP 384), and the same cffi gives the same bytes of C. This file imports nothing
+of ours, since the image builder runs it alone; hence `MODULE` and `opening.EXTENSION` say the same twice.
 """
 
 from pathlib import Path

@@ -9,9 +9,10 @@ from typing import Any, Final, cast
 
 from cffi import FFI
 
-from pinaivu_enclave.nsm import MAX_PCRS, NSM_ERRORS, InternalError, InvalidResponseError, NsmDescription
+from pinaivu_enclave.nsm import NSM_ERRORS, InternalError, InvalidResponseError, NsmDescription
 from pinaivu_enclave.nsm.entropy import gather
-from pinaivu_enclave.nsm.messages import PCR_BYTES, as_u16
+from pinaivu_enclave.nsm.messages import as_pcr, as_u16
+from pinaivu_shared.attestation.document import MAX_PCRS, PCR_BYTES
 
 DOCUMENT_BYTES: Final = 16 * 1024  # the SDK's own buffer
 
@@ -156,10 +157,7 @@ class _Output:
 
     def pcr(self) -> bytes:
         """What was written, which must be a whole register."""
-        value = self.content()
-        if len(value) != PCR_BYTES:
-            raise InvalidResponseError(f"a register of {len(value)} bytes, not {PCR_BYTES}")
-        return value
+        return as_pcr(self.content())
 
 
 def _optional(field: bytes | None) -> tuple[FFI.CData, int]:

@@ -11,10 +11,10 @@ from typing import Final, NoReturn, TypeAlias, TypeVar
 
 import cbor2
 
-from pinaivu_enclave.nsm import MAX_PCRS, NSM_ERRORS, InvalidIndexError, InvalidResponseError, NsmDescription
+from pinaivu_enclave.nsm import NSM_ERRORS, InvalidIndexError, InvalidResponseError, NsmDescription
+from pinaivu_shared.attestation.document import MAX_PCRS, PCR_BYTES
 
 MAX_RESPONSE_BYTES: Final = 0x3000  # linux/nsm.h NSM_RESPONSE_MAX_SIZE
-PCR_BYTES: Final = 48  # SHA-384, the one digest that Nitro and QEMU use
 MAX_MODULE_ID_BYTES: Final = 100  # of NsmDescription in libnsm
 
 DESCRIBE: Final = cbor2.dumps("DescribeNSM")
@@ -59,6 +59,13 @@ def as_u16(number: int) -> int:
     return number
 
 
+def as_pcr(value: bytes) -> bytes:
+    """The value itself. One that is no whole register (48 bytes, SHA-384) is no answer: InvalidResponseError."""
+    if len(value) != PCR_BYTES:
+        _refuse(f"a register of {len(value)} bytes, not {PCR_BYTES}")
+    return value
+
+
 def read_description(answer: bytes) -> NsmDescription:
     """The answer to DescribeNSM."""
     fields = _fields(answer, "DescribeNSM")
@@ -78,12 +85,12 @@ def read_description(answer: bytes) -> NsmDescription:
 def read_pcr(answer: bytes) -> tuple[bool, bytes]:
     """The answer to DescribePCR: whether locked, and the value."""
     fields = _fields(answer, "DescribePCR")
-    return _field(fields, "lock", bool), _pcr_value(fields)
+    return _field(fields, "lock", bool), as_pcr(_field(fields, "data", bytes))
 
 
 def read_extended(answer: bytes) -> bytes:
     """The answer to ExtendPCR: the new value."""
-    return _pcr_value(_fields(answer, "ExtendPCR"))
+    return as_pcr(_field(_fields(answer, "ExtendPCR"), "data", bytes))
 
 
 def read_locked(answer: bytes) -> None:
@@ -203,13 +210,6 @@ def _u16(fields: Fields, name: str) -> int:
     if not 0 <= number <= _MAX_U16:
         _refuse(f"{name} does not fit into 16 bits")
     return number
-
-
-def _pcr_value(fields: Fields) -> bytes:
-    value = _field(fields, "data", bytes)
-    if len(value) != PCR_BYTES:
-        _refuse(f"a register of {len(value)} bytes, not {PCR_BYTES}")
-    return value
 
 
 def _locked_pcrs(fields: Fields) -> frozenset[int]:

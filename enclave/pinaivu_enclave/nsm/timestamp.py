@@ -5,11 +5,20 @@ Hence QEMU's documents, which are not signed, are read as well. Verification is 
 """
 
 from collections.abc import Mapping
+from typing import Final
 
-from pinaivu_enclave.nsm import InvalidResponseError
+from pinaivu_enclave.nsm import InvalidResponseError, NsmDevice
 from pinaivu_shared.attestation.cbor import CborValue, decode, decode_map
 from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, MAX_TIMESTAMP_MS
 from pinaivu_shared.errors import VerificationError
+
+CLOCK_PURPOSE: Final = b"pinaivu/clock/v1"
+"""`user_data` of a document that is asked for its timestamp only, so that it passes for no other."""
+
+
+def ask_timestamp_ms(nsm: NsmDevice) -> int:
+    """Have the module make a document, and read the time in it. Blocks on the module; InvalidResponseError as below."""
+    return read_timestamp_ms(nsm.attest(public_key=None, user_data=CLOCK_PURPOSE, nonce=None))
 
 
 def read_timestamp_ms(document: bytes) -> int:

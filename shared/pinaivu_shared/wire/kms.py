@@ -16,6 +16,9 @@ KMS_SERVICE: Final = "kms"
 SIGNED_HEADERS: Final = ("content-type", "host", "x-amz-content-sha256", "x-amz-date", "x-amz-target")
 """What every signature must cover, and `x-amz-security-token` where there is one (AWS Signature Version 4)."""
 
+Target = Literal["TrentService.GenerateDataKey", "TrentService.Decrypt"]
+RefusalCode = Literal["no_credentials", "endpoint_unreachable", "endpoint_not_allowed"]
+
 
 class SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Enclave: sign a POST to `/` of this endpoint for service kms.
@@ -26,7 +29,7 @@ class SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     endpoint: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9.-]{1,253}\Z")]
     region: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,64}\Z")]
-    target: Literal["TrentService.GenerateDataKey", "TrentService.Decrypt"]
+    target: Target
     body_sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
@@ -41,7 +44,7 @@ class SignedHeaders(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 class BridgeRefusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
     """Parent: no pipe. `no_credentials` and `endpoint_unreachable` may pass, `endpoint_not_allowed` will not."""
 
-    code: Literal["no_credentials", "endpoint_unreachable", "endpoint_not_allowed"]
+    code: RefusalCode
     detail: Annotated[str, msgspec.Meta(max_length=1024)]
 
 
