@@ -43,7 +43,7 @@ class EnclavePlatform:
 
     def own_measurements(self) -> MeasurementPolicy:
         """A policy that allows exactly this image."""
-        return MeasurementPolicy({index: frozenset({self.nsm.describe_pcr(index)[1]}) for index in IMAGE_PCRS})
+        return MeasurementPolicy.exactly({index: self.nsm.describe_pcr(index)[1] for index in IMAGE_PCRS})
 
 
 class ServingEpoch:

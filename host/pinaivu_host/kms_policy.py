@@ -65,10 +65,11 @@ def key_policy(
     """
     terms = parse_configuration(configuration)
     measured = {**image_pcrs, CONFIGURATION_PCR: configuration_pcr(configuration)}
-    MeasurementPolicy({index: frozenset({value}) for index, value in measured.items()})
-    _require_arn("role", role, _ROLE)
+    MeasurementPolicy.exactly(measured)  # refuses what no verifier would trust either
+    _require_arn("role", role, _ROLE, form="arn:aws:iam::ACCOUNT:role/NAME")
     if administrator is not None:
-        _require_arn("administrator", administrator, _ADMINISTRATOR)
+        form = "arn:aws:iam::ACCOUNT:role/NAME or …:user/NAME"
+        _require_arn("administrator", administrator, _ADMINISTRATOR, form=form)
     _, _, _, region, account, key = terms.kms.key_arn.split(":")
     if key.startswith("key/mrk-"):
         raise CallerError(f"{key} is a multi-Region key: a replica in {region} or elsewhere has a policy of its own")
@@ -83,9 +84,9 @@ def key_policy(
     return {"Version": "2012-10-17", "Id": "pinaivu-vault", "Statement": statements}
 
 
-def _require_arn(name: str, arn: str, pattern: re.Pattern[str]) -> None:
+def _require_arn(name: str, arn: str, pattern: re.Pattern[str], *, form: str) -> None:
     if pattern.fullmatch(arn) is None:
-        raise CallerError(f"--{name}: {arn[:100]!r} is no such ARN (arn:aws:iam::ACCOUNT:role/NAME, no wildcards)")
+        raise CallerError(f"--{name}: {arn[:100]!r} is no such ARN ({form}, no wildcards)")
 
 
 def _allow_enclave(role: str, measured: Mapping[int, bytes], origin: str) -> Statement:

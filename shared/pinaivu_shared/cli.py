@@ -136,34 +136,31 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
         if nonce is not None:
             require_nonce(document, nonce)
     elif nonce is not None:
-        now_ms = time.time_ns() // 1_000_000
-        document = judge.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=now_ms)
+        document = judge.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=_now_ms())
     else:
-        now_ms = time.time_ns() // 1_000_000
-        document = judge.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=now_ms)
+        document = judge.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=_now_ms())
     return {"valid": True, "platform": trust.platform, **_fields(document)}
 
 
 def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
+    from pinaivu_shared.attestation.policy import MeasurementPolicy
     from pinaivu_shared.attestation.roots import aws_nitro_root, load_root
-    from pinaivu_shared.enrolment import enrol, image_policy, read_answer, read_measurements
+    from pinaivu_shared.enrolment import enrol, read_answer, read_measurements
     from pinaivu_shared.trust import MAX_TRUST_BYTES
 
     if chosen.platform not in {"nitro", "simulator"}:
         raise UnreadableError(f"platform: {chosen.platform!r} is none whose documents can be verified")
     if (chosen.root is NOT_GIVEN) != (chosen.platform == "nitro"):
         raise UnreadableError("root: nitro has AWS's and takes no other; the simulator needs its own")
-    content = _read(chosen.document, 8 * MAX_DOCUMENT_BYTES)
     pem = b"" if chosen.root is NOT_GIVEN else _read(chosen.root, MAX_TRUST_BYTES)
     trust = enrol(
-        read_answer(content),
-        document=_document_bytes(content),
+        read_answer(_read(chosen.document, 8 * MAX_DOCUMENT_BYTES)),
         platform=chosen.platform,
         root=load_root(pem.decode("ascii", "replace")) if pem else aws_nitro_root(),
-        policy=image_policy(read_measurements(_read(chosen.pcrs, MAX_TRUST_BYTES))),
+        policy=MeasurementPolicy.exactly(read_measurements(_read(chosen.pcrs, MAX_TRUST_BYTES))),
         nonce=_hex(chosen.nonce),
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=_now_ms(),
     )
     print(trust.decode(), end="")
     return {}
@@ -272,6 +269,10 @@ def _hex(text: str) -> bytes:
     if not nonce:
         raise UnreadableError("nonce: is empty, so it asks for nothing")
     return nonce
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _time_ms(text: str) -> int:

@@ -5,7 +5,6 @@ and can be taken from it because an enclave of that very image said them, under 
 """
 
 import json
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -32,9 +31,9 @@ class _Described(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What `GET /v1/attestation` answers; nothing of it is verified."""
+    """What `GET /v1/attestation` answers, `document` in base64 there; nothing of it is verified."""
 
-    document: str
+    document: bytes
     manifest: msgspec.Raw
     configuration: msgspec.Raw
 
@@ -52,11 +51,6 @@ def read_measurements(raw: bytes) -> dict[int, bytes]:
     return {index: bytes.fromhex(value) for index, value in zip(IMAGE_PCRS, values, strict=True)}
 
 
-def image_policy(measurements: Mapping[int, bytes]) -> MeasurementPolicy:
-    """The policy that allows this one image."""
-    return MeasurementPolicy({index: frozenset({value}) for index, value in measurements.items()})
-
-
 def read_answer(raw: bytes) -> Answer:
     """The gateway's answer; UnreadableError for anything else."""
     try:
@@ -68,16 +62,15 @@ def read_answer(raw: bytes) -> Answer:
 def enrol(  # noqa: PLR0913 - the service's word, and what it is judged by
     answer: Answer,
     *,
-    document: bytes,
     platform: Platform,
     root: x509.Certificate,
     policy: MeasurementPolicy,
     nonce: bytes,
     now_ms: int,
 ) -> bytes:
-    """The trust file for this service (JSON), or VerificationError. `document` are the bytes that `answer` holds."""
+    """The trust file for this service (JSON), or VerificationError."""
     epoch = verify_epoch_at_first_sight(
-        document,
+        answer.document,
         bytes(answer.manifest),
         bytes(answer.configuration),
         platform=platform,

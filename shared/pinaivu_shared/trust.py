@@ -68,7 +68,7 @@ def _resolve(text: _TrustText) -> TrustFile:
     return TrustFile(
         platform=text.platform,
         root=_root(text),
-        policy=MeasurementPolicy({index: frozenset({bytes.fromhex(value)}) for index, value in pcrs.items()}),
+        policy=MeasurementPolicy.exactly({index: bytes.fromhex(value) for index, value in pcrs.items()}),
         origin=text.origin,
         log_keys=tuple(parse_vkey(vkey) for vkey in text.log_keys),
         witnesses=witnesses,

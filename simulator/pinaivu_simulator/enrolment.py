@@ -1,22 +1,20 @@
 """The trust file of a simulated network, written as its users would: a fresh attestation, judged first."""
 
-import base64
 import time
 
-from pinaivu_shared.enrolment import enrol, image_policy, read_answer
+from pinaivu_shared.attestation.policy import MeasurementPolicy
+from pinaivu_shared.enrolment import enrol, read_answer
 from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
 from pinaivu_simulator.pki import SimulatedPki
 
 
 def enrol_simulated(answer: bytes, pki: SimulatedPki, nonce: bytes) -> bytes:
     """The trust file for the enclave that answered `GET /v1/attestation`; VerificationError if it is not ours."""
-    read = read_answer(answer)
     return enrol(
-        read,
-        document=base64.b64decode(read.document),
+        read_answer(answer),
         platform="simulator",
         root=pki.trust_root,
-        policy=image_policy(SIMULATED_MEASUREMENTS),
+        policy=MeasurementPolicy.exactly(SIMULATED_MEASUREMENTS),
         nonce=nonce,
         now_ms=time.time_ns() // 1_000_000,
     )

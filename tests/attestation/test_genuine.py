@@ -17,7 +17,7 @@ from pinaivu_shared.errors import UnreadableError, VerificationError
 VECTORS = Path(__file__).parents[1] / "vectors" / "nitro"
 GENUINE = base64.b64decode((VECTORS / "evervault-beta-2022-10-13.b64").read_bytes())
 MADE_MS = 1_665_651_482_136  # 2022-10-13 08:58:02 UTC
-IMAGE = MeasurementPolicy({index: frozenset((parse_unverified(GENUINE).pcrs[index],)) for index in (0, 1, 2)})
+IMAGE = MeasurementPolicy.exactly({index: parse_unverified(GENUINE).pcrs[index] for index in (0, 1, 2)})
 
 
 def test_the_pinned_root_is_the_one_aws_publishes() -> None:

@@ -11,9 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.enclave.market import Market
 
+from pinaivu_shared.attestation.policy import MeasurementPolicy
 from pinaivu_shared.attestation.roots import aws_nitro_root
 from pinaivu_shared.cli import attestation
-from pinaivu_shared.enrolment import Answer, enrol, image_policy, read_answer, read_measurements
+from pinaivu_shared.enrolment import Answer, enrol, read_answer, read_measurements
 from pinaivu_shared.epoch import verify_epoch_archived
 from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.trust import parse_trust
@@ -44,10 +45,9 @@ class Service:
 
     def enrol(self, **changes: Any) -> bytes:
         judged: dict[str, Any] = {
-            "document": self.document,
             "platform": "simulator",
             "root": self.root,
-            "policy": image_policy(SIMULATED_MEASUREMENTS),
+            "policy": MeasurementPolicy.exactly(SIMULATED_MEASUREMENTS),
             "nonce": NONCE,
             "now_ms": self.market.now_ms,
         }
@@ -76,7 +76,7 @@ def test_the_trust_file_verifies_what_the_enclave_signs(service: Service) -> Non
         ({"now_ms": 1_795_000_000_000 + 400_000}, "attestation freshness"),
         ({"root": aws_nitro_root(), "platform": "nitro"}, "attestation chain"),
         ({"platform": "qemu"}, "platform"),
-        ({"policy": image_policy({0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 48})}, "PCR0"),
+        ({"policy": MeasurementPolicy.exactly({0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 48})}, "PCR0"),
     ],
     ids=["another-nonce", "old", "another-root", "another-platform", "another-image"],
 )

@@ -45,6 +45,11 @@ class MeasurementPolicy:
                 raise CallerError(f"measurement policy: PCR{index} needs values of {PCR_BYTES} bytes")
         self.pcrs: Mapping[int, frozenset[bytes]] = MappingProxyType({n: frozenset(pcrs[n]) for n in sorted(pcrs)})
 
+    @classmethod
+    def exactly(cls, pcrs: Mapping[int, bytes]) -> "MeasurementPolicy":
+        """The policy with one value for each register: one image, or one image with one configuration."""
+        return cls({index: frozenset({value}) for index, value in pcrs.items()})
+
     def require(self, pcrs: Mapping[int, bytes]) -> None:
         """Compare a document's registers; raises WrongMeasurementError for the first that is not allowed."""
         for index in IMAGE_PCRS:
