@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pinaivu_image.errors import BuildError, MirrorError
 from pinaivu_image.printable import printable
 from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.flags import add_flag, add_switch
@@ -37,6 +38,12 @@ def image(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         status: int = chosen.run(chosen)
+    except (BuildError, MirrorError) as error:
+        first, *rest = str(error).splitlines()
+        _say(first)
+        for line in rest:  # what apt, pip or a compiler said
+            print(f"  {printable(line)}", file=sys.stderr)
+        status = UNUSABLE
     except (UnreadableError, CallerError) as error:
         _say(str(error))
         status = UNUSABLE
@@ -114,9 +121,7 @@ def _build(chosen: argparse.Namespace) -> int:
     from pinaivu_shared.eif.format import parse_eif
     from pinaivu_shared.eif.measurements import measure
 
-    output = _given("output", chosen.output)
-    if not output.absolute().parent.is_dir() or output.is_dir():
-        raise CallerError(f"--output {output}: not a file in a folder that exists")
+    _require_writable(_given("output", chosen.output))
     image = build_image(_plan(chosen), TerminalReporter())
     _write(chosen.output, image)
     _write(f"{chosen.output}.json", json.dumps(build_manifest(image), indent=1).encode() + b"\n")
@@ -159,6 +164,15 @@ def _named_mirrors(text: str) -> "Mirrors":
 
 def _source(chosen: argparse.Namespace) -> Path:
     return Path(__file__).parents[2] if chosen.source is NOT_GIVEN else _given("source", chosen.source)
+
+
+def _require_writable(output: Path) -> None:
+    """Minutes before it is written."""
+    folder = output.absolute().parent
+    if not folder.is_dir() or os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises where nobody may look
+        raise CallerError(f"--output {output}: not a file in a folder that exists")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CallerError(f"--output {output}: not allowed to write there")
 
 
 def _given(flag: str, name: str) -> Path:

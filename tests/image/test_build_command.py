@@ -1,22 +1,28 @@
 """`pinaivu image build | lock`: what is wrong is one line on stderr with exit status 2, and stdout stays clean."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.image.packages import lock
+from tests.image.packages import cached, lock, wheel
 
 from pinaivu_image.errors import BuildError, machine_faults
 from pinaivu_image.lock import write_lock
 from pinaivu_image.progress import TerminalReporter
 
 
-def run(*arguments: str | Path, missing: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, missing: str = "", variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command; `missing` is a package that is not installed."""
     start = f"import sys; sys.modules[{missing!r}] = None; from pinaivu_shared.command import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "image", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **(variables or {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.fixture
@@ -57,6 +63,28 @@ def test_what_is_wrong_is_named_in_one_line(flags: dict[str, str | Path], name: 
     assert reason in line
     assert "Traceback" not in ended.stderr
     assert not Path(flags["--output"]).exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_that_may_not_be_written_is_refused_before_minutes_of_work(
+    flags: dict[str, str | Path], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    ended = run("build", *(word for flag in flags.items() for word in flag))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"pinaivu image: --output {flags['--output']}: not allowed to write there\n"
+
+
+def test_what_a_program_said_stands_on_lines_of_its_own(flags: dict[str, str | Path], tmp_path: Path) -> None:
+    write_lock(msgspec.structs.replace(lock(), wheels=(wheel("trio", b"absent"),)), tmp_path / "lock.json")
+    cached(tmp_path / "cache", b"")
+    alone = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
+    ended = run("build", *(word for flag in flags.items() for word in flag), variables=alone)
+    assert ended.returncode == 2
+    said = ended.stderr.splitlines()
+    first = next(place for place, line in enumerate(said) if line.startswith("pinaivu image: pip download: "))
+    assert len(said) > first + 1
+    assert all(line.startswith("  ") for line in said[first + 1 :])
 
 
 def test_a_package_of_the_extra_that_is_not_installed_is_named(flags: dict[str, str | Path]) -> None:
