@@ -11,15 +11,13 @@ import trio
 from pinaivu_shared.errors import PinaivuError
 from pinaivu_shared.flags import add_flag, add_switch
 from pinaivu_shared.logs import configure_logging
-
-PORT_MAX = 65_535
+from pinaivu_simulator.ports import PORT_MAX, free_port
 
 
 def dev(arguments: list[str]) -> int:
     """Run `pinaivu dev`; 0 after SIGTERM, 2 when it cannot start."""
     from pinaivu_simulator.dev import default_folder, run_dev
     from pinaivu_simulator.network import NetworkPlan
-    from pinaivu_simulator.ports import free_port
 
     parser = argparse.ArgumentParser(prog="pinaivu dev", description="A whole network on one machine.")
     add_flag(parser, "port", default="8080", text="HTTP port on 127.0.0.1; 0 for any free one")
@@ -48,7 +46,6 @@ def dev(arguments: list[str]) -> int:
 def demo(arguments: list[str]) -> int:
     """Run `pinaivu demo`; 0 when everything shown was as it should be, 1 when not."""
     from pinaivu_simulator.demo import demo_plan, run_demo
-    from pinaivu_simulator.ports import free_port
 
     parser = argparse.ArgumentParser(prog="pinaivu demo", description="One request, one receipt, one refusal.")
     add_flag(parser, "log-level", default="error", text="debug, info, warning or error")

@@ -35,6 +35,7 @@ class DataDirectory:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.configuration = folder / "configuration.json"
         self.trust = folder / "trust.json"
+        self.aws_credentials = folder / "credentials"
         self.kms_policy = folder / "kms-policy.json"
         self.admin_key_file = folder / "admin.key"
         self.api_key_file = folder / "api.key"
@@ -82,7 +83,7 @@ class DataDirectory:
         """The host's environment: the simulated KMS knows the caller of this folder's credentials, and no other."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return ours | {
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.aws_credentials),
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 

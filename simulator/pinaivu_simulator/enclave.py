@@ -1,7 +1,6 @@
 """The enclave program on a simulated platform: the production server over a Unix socket that stands for vsock."""
 
 import secrets
-import time
 from pathlib import Path
 
 import trio
@@ -10,6 +9,7 @@ from pinaivu_enclave.boot import EnclavePlatform
 from pinaivu_enclave.clock import AnchoredClock
 from pinaivu_enclave.kms.vault import KmsVault
 from pinaivu_enclave.server import EnclaveServer
+from pinaivu_simulator.clock import now_ms
 from pinaivu_simulator.data_directory import DataDirectory
 from pinaivu_simulator.nsm import SimulatedNsm
 
@@ -28,7 +28,7 @@ class UnixParent:
 async def serve_enclave(socket_path: Path, parent_path: Path, folder: Path) -> None:
     """Serve until cancelled. Started again on the same folder, it is the next epoch of the same log."""
     data = DataDirectory(folder)
-    nsm = SimulatedNsm(data.pki(), now_ms=lambda: time.time_ns() // 1_000_000, entropy=secrets.token_bytes)
+    nsm = SimulatedNsm(data.pki(), now_ms=now_ms, entropy=secrets.token_bytes)
     vault = KmsVault(nsm, UnixParent(parent_path))
     platform = EnclavePlatform(names=frozenset({"simulator"}), nsm=nsm, root=nsm.trust_root, vault=vault)
     await EnclaveServer(platform, AnchoredClock(nsm)).serve([await listen(socket_path)])

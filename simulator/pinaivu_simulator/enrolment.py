@@ -1,9 +1,8 @@
 """The trust file of a simulated network, written as its users would: a fresh attestation, judged first."""
 
-import time
-
 from pinaivu_shared.attestation.policy import MeasurementPolicy
 from pinaivu_shared.enrolment import enrol, read_answer
+from pinaivu_simulator.clock import now_ms
 from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS
 from pinaivu_simulator.pki import SimulatedPki
 
@@ -16,5 +15,5 @@ def enrol_simulated(answer: bytes, pki: SimulatedPki, nonce: bytes) -> bytes:
         root=pki.trust_root,
         policy=MeasurementPolicy.exactly(SIMULATED_MEASUREMENTS),
         nonce=nonce,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms(),
     )

@@ -143,7 +143,7 @@ class Network:
 
 @asynccontextmanager
 async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
-    """A network that is ready, and ended in order (nodes, host, enclave) when the block is left."""
+    """A network that is ready, and ended in order (nodes, host, enclave, KMS) when the block is left."""
     data = DataDirectory(plan.folder)
     with data.in_use():
         _require_free(plan.port)

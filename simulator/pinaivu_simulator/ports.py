@@ -1,6 +1,9 @@
 """TCP ports of this machine."""
 
 import socket
+from typing import Final
+
+PORT_MAX: Final = 65_535
 
 
 def free_port() -> int:

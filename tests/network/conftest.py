@@ -1,9 +1,6 @@
 """A whole network as a user would start it: `pinaivu dev --json`, and its first line."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from tests.simulator.programs import running_program
 
 Description = dict[str, Any]
 Start = Callable[..., Any]
@@ -20,20 +18,9 @@ Start = Callable[..., Any]
 @contextmanager
 def running(folder: Path, engine: str, *, nodes: int = 2, slots: int | None = None) -> Iterator[Description]:
     """A network on `folder`; ended by SIGTERM, which it must survive to exit 0."""
-    command = [
-        sys.executable, "-m", "pinaivu_shared.command", "dev", "--json", "--port", "0", "--engine", engine,
-        "--nodes", str(nodes), "--data-dir", str(folder), "--slots", str(slots or ""),
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            first = process.stdout.readline()
-            assert first, "pinaivu dev ended before it was ready; its log is above"
-            yield json.loads(first)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait()
-    assert status == 0
+    flags = ("--port", "0", "--engine", engine, "--nodes", str(nodes), "--slots", str(slots or ""))
+    with running_program("dev", "--json", "--data-dir", str(folder), *flags) as network:
+        yield network
 
 
 @pytest.fixture(scope="session")

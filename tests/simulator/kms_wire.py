@@ -16,8 +16,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.simulator.kms_bench import HOST, document, open_envelope, policy_document
 
+from pinaivu_simulator.clock import now_ms
 from pinaivu_simulator.kms.folder import KmsFolder
-from pinaivu_simulator.kms.program import platform_service, system_now_ms
+from pinaivu_simulator.kms.program import platform_service
 from pinaivu_simulator.kms.server import serve_kms
 
 CONTEXT = {"pinaivu:origin": "market.example"}
@@ -90,11 +91,11 @@ async def serving(folder: Path, *, endpoint: str = HOST) -> AsyncIterator[Endpoi
 
 
 async def serve(kept: KmsFolder, policy: Path, endpoint: str, listeners: list[trio.SocketListener]) -> None:
-    await serve_kms(platform_service(kept, policy), tls=kept.tls(endpoint), listeners=listeners, now_ms=system_now_ms)
+    await serve_kms(platform_service(kept, policy), tls=kept.tls(endpoint), listeners=listeners, now_ms=now_ms)
 
 
 def request(endpoint: Endpoint, **more: Any) -> dict[str, Any]:
-    raw = document(pki=endpoint.kept.platform.pki(), now_ms=system_now_ms())
+    raw = document(pki=endpoint.kept.platform.pki(), now_ms=now_ms())
     recipient = {
         "AttestationDocument": base64.b64encode(raw).decode(),
         "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256",

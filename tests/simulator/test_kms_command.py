@@ -1,7 +1,6 @@
 """`pinaivu simulator kms`: one line says where it is, SIGTERM ends it, and wrong usage never starts it."""
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from cryptography import x509
 from tests.simulator.kms_bench import policy_document
 from tests.simulator.kms_wire import Endpoint, opened, request
+from tests.simulator.programs import running_program
 
 from pinaivu_simulator.kms.folder import KmsFolder
 
@@ -19,18 +19,9 @@ from pinaivu_simulator.kms.folder import KmsFolder
 @contextmanager
 def program(folder: Path, policy: Path) -> Iterator[dict[str, str]]:
     """`pinaivu simulator kms`, ended by SIGTERM, after which it must exit with 0."""
-    command = [sys.executable, "-m", "pinaivu_shared.command", "simulator", "kms", "--listen", "127.0.0.1:0"]
-    command += ["--data-dir", str(folder), "--policy", str(policy)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            first = process.stdout.readline()
-            assert first, "it ended before it was ready; its log is above"
-            yield json.loads(first)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait()
-    assert status == 0
+    flags = ("--listen", "127.0.0.1:0", "--data-dir", str(folder), "--policy", str(policy))
+    with running_program("simulator", "kms", *flags) as said:
+        yield said
 
 
 @pytest.mark.trio

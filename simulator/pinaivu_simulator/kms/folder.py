@@ -38,7 +38,7 @@ class KmsFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.platform = DataDirectory(folder)
-        self.credentials_file = folder / "credentials"
+        self.credentials_file = self.platform.aws_credentials
 
     @property
     def key(self) -> StoredKey:

@@ -1,4 +1,4 @@
-"""Who judges attestation documents for KMS: AWS's judges under AWS's root, the simulated under the simulated one."""
+"""Who judges attestation documents for KMS: where AWS's own takes AWS's root, ours takes the simulated platform's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -2,22 +2,23 @@
 
 import json
 import signal
-import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from pinaivu_shared.errors import CallerError
+from pinaivu_simulator.clock import now_ms
 from pinaivu_simulator.kms.folder import KmsFolder, read_policy
 from pinaivu_simulator.kms.judge import PlatformJudge, measurements_of
 from pinaivu_simulator.kms.policy import NOBODY
 from pinaivu_simulator.kms.server import serve_kms
 from pinaivu_simulator.kms.service import KmsService
 from pinaivu_simulator.kms.store import MotoKeyStore
+from pinaivu_simulator.ports import PORT_MAX
 
 LOOPBACK: Final = "127.0.0.1"
-PORT_MAX: Final = 65_535
 
 
 async def run_kms(listen: str, folder: Path, policy: Path) -> None:
@@ -27,8 +28,9 @@ async def run_kms(listen: str, folder: Path, policy: Path) -> None:
     configuration that it names (PCR16) holds the key's ARN and the endpoint's root, which this program makes.
     """
     kept = KmsFolder(folder)
-    if read_policy(policy) != NOBODY:
-        measurements_of(read_policy(policy))
+    found = read_policy(policy)
+    if found != NOBODY:
+        measurements_of(found)
     service = platform_service(kept, policy)
     listeners = await _listeners(listen)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -42,22 +44,18 @@ async def run_kms(listen: str, folder: Path, policy: Path) -> None:
 
 def platform_service(kept: KmsFolder, policy: Path) -> KmsService:
     """KMS with the folder's key, for enclaves of the folder's simulated platform that a policy file lets in."""
+    current_policy = partial(read_policy, policy)
     return KmsService(
         key_arn=kept.key_arn,
         store=MotoKeyStore(kept.key),
         credentials=kept.credentials,
-        policy=lambda: read_policy(policy),
-        judge=PlatformJudge(kept.platform.pki().trust_root, lambda: read_policy(policy)),
+        policy=current_policy,
+        judge=PlatformJudge(kept.platform.pki().trust_root, current_policy),
     )
 
 
-def system_now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 async def _serve(service: KmsService, kept: KmsFolder, listeners: list[trio.SocketListener]) -> None:
-    await serve_kms(service, tls=kept.tls(), listeners=listeners, now_ms=system_now_ms)
+    await serve_kms(service, tls=kept.tls(), listeners=listeners, now_ms=now_ms)
 
 
 async def _listeners(listen: str) -> list[trio.SocketListener]:
