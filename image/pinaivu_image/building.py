@@ -40,7 +40,7 @@ class BuildPlan:
 
 def build_image(plan: BuildPlan, reporter: Reporter) -> bytes:
     """The EIF's bytes, the same for the same lock and source wherever and whenever. Raises CallerErrors (`errors`)."""
-    with machine_faults():
+    with machine_faults(plan.cache):
         return _build(plan, reporter)
 
 

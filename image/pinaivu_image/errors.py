@@ -10,6 +10,7 @@ CallerError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pinaivu_shared.errors import CallerError
 
@@ -46,10 +47,12 @@ class BuildError(CallerError):
 
 
 @contextmanager
-def machine_faults() -> Iterator[None]:
-    """Say what the machine refused (a full disk, a read-only cache) as a BuildError that names the file."""
+def machine_faults(cache: Path) -> Iterator[None]:
+    """Say what the machine refused (a full disk, a read-only cache) as a BuildError that names the file.
+
+    A full disk does not say at which file it was full: nearly all that a build writes is in the cache.
+    """
     try:
         yield
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise BuildError("this machine", f"{where}{error.strerror or error}") from error
+        raise BuildError("this machine", f"{error.filename or cache}: {error.strerror or error}") from error

@@ -84,7 +84,7 @@ class PackageIndex:
 
 def resolve(mirrors: Mirrors, requirements: Path, cache: InputCache, reporter: Reporter) -> ImageLock:
     """A lock of today's packages; `requirements` is the enclave's lock with hashes. MirrorError, LockError."""
-    with machine_faults(), tempfile.TemporaryDirectory() as folder:
+    with machine_faults(cache.folder), tempfile.TemporaryDirectory() as folder:
         with reporter.step("reading the package index", 1):
             index = PackageIndex(Path(folder), mirrors)
         build, boot = index.closure(BUILD_PACKAGES), index.closure([*BOOT_FILES])
