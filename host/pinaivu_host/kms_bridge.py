@@ -20,7 +20,7 @@ from pinaivu_host.listening_address import ListeningAddress, listen_at, stop_lis
 from pinaivu_host.streams import BUFFER_BYTES, Stream, aborting, open_stream
 from pinaivu_shared.configuration import KmsTerms
 from pinaivu_shared.errors import PeerError
-from pinaivu_shared.framing import PREFIX_BYTES, frame
+from pinaivu_shared.framing import PREFIX_BYTES, announced_bytes, frame
 from pinaivu_shared.wire.kms import MAX_BRIDGE_FRAME_BYTES, BridgeAnswer, BridgeRefusal, SignedHeaders, SignRequest
 
 logger = logging.getLogger(__name__)
@@ -143,12 +143,8 @@ def is_stranger(peer: object, enclave_cid: int | None) -> bool:
 async def read_request(reader: asyncio.StreamReader) -> SignRequest:
     """The one frame that the enclave begins with; PeerError for anything else, TimeoutError when it does not come."""
     async with asyncio.timeout(REQUEST_LIMIT_S):
-        size = int.from_bytes(await reader.readexactly(PREFIX_BYTES))
-        if size > MAX_BRIDGE_FRAME_BYTES:
-            raise PeerError(
-                "enclave", f"announced a frame of {size} bytes, at most {MAX_BRIDGE_FRAME_BYTES} are allowed"
-            )
-        payload = await reader.readexactly(size)
+        prefix = await reader.readexactly(PREFIX_BYTES)
+        payload = await reader.readexactly(announced_bytes(prefix, peer="enclave", max_bytes=MAX_BRIDGE_FRAME_BYTES))
     try:
         return _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -13,6 +13,14 @@ def frame(payload: bytes, *, max_bytes: int) -> bytes:
     return len(payload).to_bytes(PREFIX_BYTES) + payload
 
 
+def announced_bytes(prefix: bytes | bytearray, *, peer: str, max_bytes: int) -> int:
+    """How many bytes follow the first four of a frame; PeerError, which names `peer`, above the bound."""
+    size = int.from_bytes(prefix)
+    if size > max_bytes:
+        raise PeerError(peer, f"announced a frame of {size} bytes, at most {max_bytes} are allowed")
+    return size
+
+
 class FrameReader:
     """Cuts a byte stream into frames and refuses a length above `max_bytes` before anything of it is kept."""
 
@@ -25,9 +33,8 @@ class FrameReader:
         self._buffer += received
         frames, start = [], 0
         while len(self._buffer) - start >= PREFIX_BYTES:
-            size = int.from_bytes(self._buffer[start : start + PREFIX_BYTES])
-            if size > self._max_bytes:
-                raise PeerError(self._peer, f"announced a frame of {size} bytes, at most {self._max_bytes} are allowed")
+            prefix = self._buffer[start : start + PREFIX_BYTES]
+            size = announced_bytes(prefix, peer=self._peer, max_bytes=self._max_bytes)
             if len(self._buffer) - start - PREFIX_BYTES < size:
                 break
             start += PREFIX_BYTES

@@ -63,9 +63,10 @@ class Authority:
         return self.certificate.public_bytes(Encoding.DER)
 
 
-def _usage(
+def key_usage(
     *, signature: bool = False, commitment: bool = False, cert: bool = False, crl: bool = False
 ) -> x509.KeyUsage:
+    """The extension with these of its bits set (RFC 5280 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=signature,
         content_commitment=commitment,
@@ -79,7 +80,7 @@ def _usage(
     )
 
 
-_AUTHORITY_USAGE: Final = _usage(signature=True, cert=True, crl=True)
+_AUTHORITY_USAGE: Final = key_usage(signature=True, cert=True, crl=True)
 _HOUR: Final = dt.timedelta(hours=1)
 
 ROOT: Final = CertificateProfile(
@@ -99,10 +100,10 @@ ZONAL: Final = CertificateProfile(
     path_length=1,
     revocation_list=True,
 )
-INSTANCE: Final = CertificateProfile(lifetime=dt.timedelta(hours=24), usage=_usage(cert=True), path_length=0)
+INSTANCE: Final = CertificateProfile(lifetime=dt.timedelta(hours=24), usage=key_usage(cert=True), path_length=0)
 LEAF: Final = CertificateProfile(
     lifetime=dt.timedelta(hours=3, seconds=3),
-    usage=_usage(signature=True, commitment=True),
+    usage=key_usage(signature=True, commitment=True),
     ca=False,
     usage_critical=False,
     subject_identifier=False,

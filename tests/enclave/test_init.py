@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pinaivu_enclave import init
+from pinaivu_enclave.vsock import PARENT_CIDS
+from pinaivu_shared.wire.ports import HEARTBEAT_PORT
 
 NITRO = "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
 QEMU = "virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 reboot=t panic=-1"
@@ -47,6 +49,10 @@ def test_init_needs_nothing_but_the_standard_library_until_the_heartbeat() -> No
     imported = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert imported == {"ctypes", "os", "re", "signal", "socket", "sys", "time"}
+
+
+def test_what_init_cannot_import_is_what_the_others_say() -> None:
+    assert (init.HEARTBEAT_PORT, init.PARENT_CIDS) == (HEARTBEAT_PORT, PARENT_CIDS)
 
 
 def test_a_server_is_started_without_environment_and_without_root(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from tests.enclave.nsm_stub.compiling import LibraryStep, compile_extension, com
 
 from pinaivu_enclave.nsm import InternalError
 from pinaivu_enclave.nsm.device import KernelNsm
+from pinaivu_enclave.nsm.extension import MODULE
 from pinaivu_enclave.nsm.library import LibraryNsm
 from pinaivu_enclave.nsm.opening import EXTENSION, LIBRARIES, NsmMissingError, open_nsm
 
@@ -64,6 +65,10 @@ def test_a_library_that_does_not_work_is_an_error_and_no_reason_to_try_the_ioctl
 def test_with_neither_way_the_error_names_both(tmp_path: Path) -> None:
     with pytest.raises(NsmMissingError, match=rf"no libnsm\.so.*{NO_EXTENSION}.*image builder compiles"):
         open_nsm(libraries=[tmp_path / "absent.so"], extension=NO_EXTENSION)
+
+
+def test_what_the_image_builder_compiles_is_what_is_imported() -> None:
+    assert EXTENSION == MODULE
 
 
 @needs_python_h

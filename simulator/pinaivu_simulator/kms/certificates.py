@@ -22,6 +22,7 @@ from pinaivu_simulator.pki import (
     Entropy,
     SimulatedPki,
     issue,
+    key_usage,
     new_serial,
     subject,
 )
@@ -29,30 +30,15 @@ from pinaivu_simulator.pki import (
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _HOUR: Final = dt.timedelta(hours=1)
 
-
-def _usage(*, signature: bool, cert: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=cert,
-        crl_sign=cert,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 AUTHORITY: Final = CertificateProfile(
     lifetime=ROOT_LIFETIME,
     backdated=_HOUR,
-    usage=_usage(signature=False, cert=True),
+    usage=key_usage(cert=True, crl=True),
     path_length=0,
     authority_identifier=False,
 )
 ENDPOINT: Final = CertificateProfile(
-    lifetime=dt.timedelta(days=365), backdated=_HOUR, usage=_usage(signature=True, cert=False), ca=False
+    lifetime=dt.timedelta(days=365), backdated=_HOUR, usage=key_usage(signature=True), ca=False
 )
 
 
