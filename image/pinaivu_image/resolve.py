@@ -31,9 +31,18 @@ def parse_installed(simulated: str) -> dict[str, str]:
     return dict(_INSTALL.findall(simulated))
 
 
-def parse_record(shown: str) -> Deb:
-    """The first package that `apt-cache show` shows; LockError for a record that is none."""
-    record = shown.split("\n\n", maxsplit=1)[0]
+def parse_records(shown: str) -> dict[str, Deb]:
+    """What `apt-cache show name=version …` shows, by name; of a package in two archives the first. LockError."""
+    found: dict[str, Deb] = {}
+    for record in shown.split("\n\n"):
+        if record.strip():
+            deb = parse_record(record)
+            found.setdefault(deb.name, deb)
+    return found
+
+
+def parse_record(record: str) -> Deb:
+    """A package out of its fields (deb-control(5)); LockError for a record that is none."""
     fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line and not line.startswith(" "))
     path = fields.get("Filename", "")
     archive: Archive = "debian-security" if path.startswith("pool/updates/") else "debian"
@@ -77,9 +86,14 @@ class PackageIndex:
                 raise LockError(f"apt would install no package {name}")
         return versions
 
-    def describe(self, name: str, version: str) -> Deb:
-        """Where a package is, and its hash, out of the signed index."""
-        return parse_record(_run(["apt-cache", *self._options, "show", f"{name}={version}"]))
+    def describe(self, versions: Mapping[str, str]) -> dict[str, Deb]:
+        """Where these packages are, and their hashes, out of the signed index; LockError where one is not there."""
+        wanted = [f"{name}={version}" for name, version in versions.items()]
+        found = parse_records(_run(["apt-cache", *self._options, "show", *wanted]))
+        for name, version in versions.items():
+            if name not in found or found[name].version != version:
+                raise LockError(f"apt would install {name} {version}, and does not say where it is")
+        return found
 
 
 def resolve(mirrors: Mirrors, requirements: Path, cache: InputCache, reporter: Reporter) -> ImageLock:
@@ -93,14 +107,15 @@ def resolve(mirrors: Mirrors, requirements: Path, cache: InputCache, reporter: R
         with reporter.step("fetching wheels", 1), cache.filling(reporter), staging_folder(cache) as wheels:
             download_wheels(requirements.read_text(encoding="utf-8").splitlines(), wheels)
             locked = tuple(_keep_wheels(wheels, cache))
-        return ImageLock(
-            version=1,
-            suite=SUITE,
-            kernel=index.describe(KERNEL_SOURCE, kernel),
-            build=tuple(index.describe(name, build[name]) for name in sorted(build)),
-            boot=tuple(index.describe(name, boot[name]) for name in sorted(BOOT_FILES)),
-            wheels=locked,
-        )
+        debs = index.describe({**build, **boot, KERNEL_SOURCE: kernel})
+    return ImageLock(
+        version=1,
+        suite=SUITE,
+        kernel=debs[KERNEL_SOURCE],
+        build=tuple(debs[name] for name in sorted(build)),
+        boot=tuple(debs[name] for name in sorted(BOOT_FILES)),
+        wheels=locked,
+    )
 
 
 def require_one_version(build: Mapping[str, str], boot: Mapping[str, str]) -> None:

@@ -10,7 +10,14 @@ from pinaivu_image.errors import LockError, MirrorError
 from pinaivu_image.fetch import InputCache
 from pinaivu_image.lock import Deb
 from pinaivu_image.mirrors import named_mirrors
-from pinaivu_image.resolve import parse_installed, parse_record, parse_wheel_name, require_one_version, resolve
+from pinaivu_image.resolve import (
+    parse_installed,
+    parse_record,
+    parse_records,
+    parse_wheel_name,
+    require_one_version,
+    resolve,
+)
 
 INSTALLED = """\
 Reading package lists...
@@ -64,9 +71,15 @@ def test_each_package_that_apt_would_install_is_taken_with_its_version() -> None
     assert parse_installed("") == {}
 
 
-def test_the_first_record_says_where_the_package_is_and_its_hash() -> None:
-    assert parse_record(RECORD + OLDER) == EXPAT
+def test_a_record_says_where_the_package_is_and_its_hash() -> None:
+    assert parse_record(RECORD) == EXPAT
     assert parse_record(OLDER).archive == "debian"
+
+
+def test_of_a_package_in_two_archives_the_first_is_taken() -> None:
+    other = RECORD.replace("libexpat1", "libffi8")
+    assert parse_records(f"{RECORD}{other}{OLDER}\n") == {"libexpat1": EXPAT, "libffi8": parse_record(other)}
+    assert parse_records("") == {}
 
 
 @pytest.mark.parametrize("field", ["Package", "Version", "Filename", "Size", "SHA256"])
