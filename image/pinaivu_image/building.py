@@ -15,7 +15,7 @@ from pinaivu_image.kernel import build_kernel
 from pinaivu_image.lock import ImageLock
 from pinaivu_image.mirrors import Mirrors, machine_mirrors
 from pinaivu_image.progress import Reporter
-from pinaivu_image.ramdisk import open_ramdisk
+from pinaivu_image.ramdisk import open_ramdisks
 from pinaivu_image.ramdisks import application_ramdisk, boot_ramdisk, command_line
 from pinaivu_image.workshop import Workshop
 from pinaivu_shared.eif.format import parse_eif, write_eif
@@ -75,7 +75,7 @@ def usable_mirrors() -> Mirrors | None:
 def build_manifest(image: bytes) -> dict[str, Any]:
     """What is in an image, so that a difference can be located: inputs, files of each ramdisk, sections, registers."""
     eif = parse_eif(image)
-    ramdisks = [open_ramdisk(section) for section in eif.ramdisks]
+    ramdisks = open_ramdisks(eif.ramdisks)
     return {
         "measurements": measure(eif).as_hex(),
         "sections": [

@@ -11,12 +11,16 @@ from typing import Any, Final
 
 from pinaivu_image.inputs import BuildInput
 from pinaivu_image.inspection import Inspection, header_json, sections_json
-from pinaivu_image.ramdisk import Ramdisk, describe_entry
+from pinaivu_image.ramdisk import Ramdisk, describe_entries
+from pinaivu_image.rootfs import plain_path
 
 Change = dict[str, Any]
 """`{"old": …, "new": …}` with what names the thing; null on the side where it is absent."""
 
-REPACKED: Final = "all its files are the same: it was packed in another way (order, compression, padding)"
+REPACKED: Final = (
+    "WARNING: the listed files are the same, but the measured bytes are not, be it order, compression, padding or "
+    "something that no list shows; do not accept these measurements because the lists agree"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +114,8 @@ def _changed_files(old: Inspection, new: Inspection) -> Iterator[Change]:
 def _files(ramdisk: Ramdisk | None) -> dict[str, Any]:
     if ramdisk is None:
         return {}
-    return {path: describe_entry(entry) | _source(ramdisk, path) for path, entry in ramdisk.files.items()}
+    described = {plain_path(entry.path): properties for entry, properties in describe_entries(ramdisk.entries)}
+    return {path: properties | _source(ramdisk, path) for path, properties in described.items()}
 
 
 def _source(ramdisk: Ramdisk, path: str) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from pinaivu_image.ramdisk import Ramdisk, describe_entry, open_ramdisk, plain_path
+from pinaivu_image.ramdisk import Ramdisk, describe_entries, open_ramdisks
+from pinaivu_image.rootfs import plain_path
 from pinaivu_shared.eif.description import describe_certificate, signature_holds
 from pinaivu_shared.eif.format import (
     AARCH64,
@@ -47,7 +48,7 @@ def inspect_image(raw: bytes) -> Inspection:
     """Read and measure an image. Raises EifError; a ramdisk whose files cannot be listed is a note instead."""
     eif = parse_eif(raw)
     measured = measure(eif)
-    ramdisks = tuple(open_ramdisk(section) for section in eif.ramdisks)
+    ramdisks = open_ramdisks(eif.ramdisks)
     metadata = eif.only(SectionType.METADATA)
     signature = eif.only(SectionType.SIGNATURE)
     return Inspection(
@@ -111,9 +112,9 @@ def _signature(section: bytes, pcr0: bytes) -> dict[str, Any]:
 
 
 def _files(ramdisk: Ramdisk) -> Iterator[dict[str, Any]]:
-    for entry in ramdisk.entries:
+    for entry, described in describe_entries(ramdisk.entries):
         source = ramdisk.input_of(plain_path(entry.path))
-        yield {"path": entry.path, **describe_entry(entry), **({} if source is None else {"input": source})}
+        yield {"path": entry.path, **described, **({} if source is None else {"input": source})}
 
 
 def _notes(eif: Eif, ramdisks: tuple[Ramdisk, ...]) -> Iterator[str]:

@@ -3,7 +3,9 @@
 import gzip
 import random
 import shutil
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 from stat import S_IFREG
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.image.images import APPLICATION, BOOT, TRAILER, device, directory, file, link, padded, raw_entry, zipped
 
+from pinaivu_shared.eif.budget import MAX_ENTRIES, Budget
 from pinaivu_shared.eif.cpio import CpioEntry, read_cpio, with_parents, write_cpio
 from pinaivu_shared.eif.errors import EifError
 from pinaivu_shared.errors import CallerError
@@ -87,6 +90,9 @@ UNWRITABLE: list[tuple[str, list[CpioEntry], str]] = [
     ("content of a device", [CpioEntry(path="a", mode=0o20600, data=b"x")], "neither file nor link"),
     ("no target", [link("a", "")], "no target"),
     ("long target", [link("a", "b" * 4096)], "longer than Linux takes"),
+    ("an owner that chown leaves", [CpioEntry(path="a", mode=S_IFREG, uid=(1 << 32) - 1)], "does not keep"),
+    ("a large major", [device("a", 1 << 12, 0)], "does not keep"),
+    ("a large minor", [device("a", 0, 1 << 20)], "does not keep"),
     ("late time", [CpioEntry(path="a", mode=S_IFREG, mtime_s=1 << 32)], "32 bits"),
 ]
 
@@ -146,9 +152,12 @@ def test_all_links_of_a_file_have_the_content_that_was_written_last() -> None:
     links = b"".join(
         raw_entry(name, data, ino=7, nlink=3) for name, data in ((b"a\0", b"old"), (b"b\0", b"new"), (b"c\0", b""))
     )
-    assert {entry.path: entry.data for entry in read_cpio(links + TRAILER)} == dict.fromkeys("abc", b"new")
+    entries = read_cpio(links + TRAILER)
+    assert {entry.path: (entry.data, entry.linked) for entry in entries} == dict.fromkeys("abc", (b"new", True))
     apart = raw_entry(b"a\0", b"one", ino=7, nlink=2) + TRAILER + raw_entry(b"b\0", b"two", ino=7, nlink=2) + TRAILER
-    assert [entry.data for entry in read_cpio(apart)] == [b"one", b"two"]
+    assert [(entry.data, entry.linked) for entry in read_cpio(apart)] == [(b"one", False), (b"two", False)]
+    alone = raw_entry(b"a\0", ino=7, nlink=2) + raw_entry(b"b\0", ino=7, nlink=2, mode=0o10644) + TRAILER
+    assert [entry.linked for entry in read_cpio(alone)] == [False, False], "a file and a pipe are two"
 
 
 def test_owner_time_device_and_odd_names_are_kept() -> None:
@@ -182,6 +191,25 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
     ("odc", b"070707" + bytes(100), "old format"),
     ("binary", b"\xc7\x71" + bytes(100), "old format"),
     ("cut gzip", zipped(BOOT)[:-1], "inside the gzip data"),
+    ("an unknown method", b"\x1f\x8b\x07" + zipped(BOOT)[3:], "reads in another way"),
+    ("a cut gzip header", zipped(BOOT)[:3], "reads in another way"),
+    ("the other magic of gzip", b"\x1f\x9e" + zipped(BOOT)[2:], "cannot be unpacked"),
+    ("a wrong length in gzip", zipped(BOOT)[:-1] + b"\1", "cannot be unpacked"),
+    ("junk after gzip", padded(zipped(BOOT)) + b"\1", "01 where a cpio header"),
+    ("gzip of nothing", zipped(b""), "does not begin with an archive"),
+    ("gzip of zeros first", zipped(bytes(4) + BOOT), "does not begin with an archive"),
+    ("gzip that ends inside padding", zipped(raw_entry(b"TRAILER!!!\0", b"x")[:-3]), "inside the padding"),
+    ("gzip at no multiple of 4 after an archive", BOOT + bytes(2) + zipped(APPLICATION), "no multiple of 4"),
+    ("links of two modes", raw_entry(ino=7, nlink=2) + raw_entry(b"b\0", ino=7, nlink=2, mode=0o104755) + TRAILER,
+     "'b' states another mode"),
+    ("links of two owners", raw_entry(ino=7, nlink=2, uid=1) + raw_entry(b"b\0", ino=7, nlink=2) + TRAILER,
+     "'b' states another mode, owner"),
+    ("links of two devices", b"".join(raw_entry(name, ino=7, nlink=2, mode=0o20600, rdevminor=minor) for name, minor in
+                                      ((b"a\0", 1), (b"b\0", 2))) + TRAILER, "time or device"),
+    ("an owner that chown leaves", raw_entry(uid=0xFFFFFFFF) + TRAILER, "that Linux does not keep"),
+    ("a group that chown leaves", raw_entry(gid=0xFFFFFFFF) + TRAILER, "that Linux does not keep"),
+    ("a major of 13 bits", raw_entry(mode=0o20600, rdevmajor=1 << 12) + TRAILER, "that Linux does not keep"),
+    ("a minor of 21 bits", raw_entry(mode=0o20600, rdevminor=1 << 20) + TRAILER, "that Linux does not keep"),
     ("damaged gzip", zipped(BOOT)[:-8] + bytes(8), "cannot be unpacked"),
     ("gzip in gzip", zipped(zipped(BOOT)), "1f8b0800"),
     ("an archive spread over two gzip parts", zipped(BOOT[:100]) + zipped(BOOT[100:]), "truncated"),
@@ -200,11 +228,64 @@ def test_what_linux_would_reinterpret_or_drop_is_unreadable(raw: bytes, detail: 
 
 
 def test_unpacking_is_bounded_over_all_parts_together() -> None:
-    bomb = gzip.compress(bytes(4 << 20), mtime=0)
-    assert read_cpio(bomb, max_bytes=4 << 20) == ()
-    for raw, bound in ((bomb, (4 << 20) - 1), (bomb * 3, 11 << 20)):
+    bomb = zipped(raw_entry(data=bytes(4 << 20)) + TRAILER)
+    size = (4 << 20) + 2 * len(raw_entry()) + 12
+    assert len(read_cpio(bomb, Budget(max_bytes=size))) == 1
+    for raw, bound in ((bomb, size - 1), (bomb * 3, 3 * size - 1)):
         with pytest.raises(EifError, match="unpacks to more than"):
-            read_cpio(raw, max_bytes=bound)
+            read_cpio(raw, Budget(max_bytes=bound))
+
+
+def test_each_further_link_of_a_file_counts_as_unpacked() -> None:
+    names = (b"a\0", b"b\0", b"c\0")
+    raw = b"".join(raw_entry(name, b"x" * 100 * (name == b"c\0"), ino=7, nlink=3) for name in names) + TRAILER
+    budget = Budget(max_bytes=200)
+    assert len(read_cpio(raw, budget)) == 3
+    assert budget.bytes_taken == 200
+    with pytest.raises(EifError, match="unpacks to more than 199 bytes"):
+        read_cpio(raw, Budget(max_bytes=199))
+
+
+def test_entries_and_gzip_members_are_bounded_over_all_ramdisks_together() -> None:
+    empty = zipped(TRAILER)
+    with pytest.raises(EifError, match="more than 1000 gzip members"):
+        read_cpio(empty * 501, budget := Budget(members_taken=500))
+    assert budget.members_taken == 1001
+    assert read_cpio(empty * 500, Budget(members_taken=500)) == ()
+    full = Budget(entries_taken=MAX_ENTRIES - 1)
+    assert len(read_cpio(write_cpio([file("a")]), full)) == 1
+    with pytest.raises(EifError, match=f"more than {MAX_ENTRIES} entries"):
+        read_cpio(write_cpio([file("a")]), full)
+
+
+def test_a_file_name_in_a_gzip_header_is_skipped_as_linux_does() -> None:
+    member = zipped(BOOT)
+    assert read_cpio(member[:3] + b"\x08" + member[4:10] + b"ramdisk.cpio\0" + member[10:]) == read_cpio(BOOT)
+
+
+def test_no_other_field_of_a_gzip_header_is_skipped_since_linux_inflates_it() -> None:
+    """In the extra field of this member lies another archive, in stored blocks that end where zlib begins."""
+    member, hidden = zipped(BOOT), write_cpio([file("hidden")])
+    split = next(size for size in range(17, 254) if 256 * size - 8 >= len(hidden))
+    hidden += bytes(256 * split - 8 - len(hidden))
+    stored = (b"\0" + struct.pack("<HH", len(part), len(part) ^ 0xFFFF) + part for part in
+              (hidden[: split], hidden[split:]))  # fmt: skip
+    extra = b"".join(stored)
+    raw = member[:3] + b"\x04" + member[4:10] + extra + member[10:]
+    assert int.from_bytes(extra[:2], "little") == len(extra) - 2
+    assert gzip.decompress(raw) == BOOT, "what zlib sees"
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw[10:])
+    assert inflated == hidden + BOOT, "what Linux sees"
+    with pytest.raises(EifError, match="a header that Linux reads in another way"):
+        read_cpio(raw)
+
+
+def test_every_other_flag_of_a_gzip_header_is_refused() -> None:
+    for flags in set(range(256)) - {0, 8}:
+        raw = BOOT + zipped(BOOT)
+        at = len(BOOT) + 3
+        with pytest.raises(EifError, match="a header that Linux reads in another way"):
+            read_cpio(raw[:at] + bytes([flags]) + raw[at + 1 :])
 
 
 def test_every_truncation_of_an_archive_is_unreadable() -> None:

@@ -4,11 +4,25 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.image.images import APPLICATION, BOOT, CMDLINE, certificate_of, directory, file, image, inputs_file, zipped
+from tests.image.images import (
+    APPLICATION,
+    BOOT,
+    CMDLINE,
+    TRAILER,
+    certificate_of,
+    directory,
+    file,
+    image,
+    inputs_file,
+    raw_entry,
+    zipped,
+)
 
 from pinaivu_image.inputs import INPUTS_PATH, BuildInput, BuildInputs, encode_inputs, find_inputs
 from pinaivu_image.inspection import inspect_image, inspection_json
+from pinaivu_image.ramdisk import open_ramdisks
 from pinaivu_image.rendering import inspection_lines
+from pinaivu_shared.eif.budget import Budget
 from pinaivu_shared.eif.cpio import CpioEntry, with_parents, write_cpio
 from pinaivu_shared.eif.format import parse_eif
 from pinaivu_shared.eif.measurements import measure
@@ -83,7 +97,7 @@ def test_people_are_told_what_is_not_measured() -> None:
         ((zipped(BOOT) + b"\0" * (1 + -len(zipped(BOOT)) % 4), APPLICATION), "ramdisk 1 is not padded to 4 bytes"),
         ((BOOT, b"\xfd7zXZ\0" + bytes(50)), "ramdisk 2: its files cannot be listed: at byte 0 compressed with xz"),
         ((BOOT, b"junk"), "ramdisk 2: its files cannot be listed: at byte 0: 6a756e6b"),
-        ((BOOT, write_cpio([file("a")]) + write_cpio([file("a", b"x")])), "1 paths are written twice"),
+        ((BOOT, write_cpio([file("a")]) + write_cpio([file("a", b"x")])), "cannot be listed: 'a' is written twice"),
     ],
 )
 def test_what_is_odd_about_ramdisks_is_noted(ramdisks: tuple[bytes, ...], note: str) -> None:
@@ -107,6 +121,29 @@ def test_names_cannot_forge_lines_or_colours() -> None:
     shown = text(image(ramdisks=(write_cpio([odd]),)))
     assert "a\\nramdisk 9\\x1b[31m\\u202e\\udcff" in shown
     assert "\x1b" not in shown
+
+
+def test_content_that_many_links_share_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    real = hashlib.sha256
+
+    def counted(data: bytes) -> object:
+        hashed.append(len(data))
+        return real(data)
+
+    links = (raw_entry(b"%d\0" % number, b"x" * 99 * (number == 9), ino=7, nlink=10) for number in range(10))
+    found = inspect_image(image(ramdisks=(b"".join(links) + TRAILER,)))
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    shown = inspection_json(found)["ramdisks"][0]["files"]
+    assert {one["sha256"] for one in shown} == {real(b"x" * 99).hexdigest()}
+    assert hashed.count(99) == 1
+
+
+def test_one_budget_holds_for_all_ramdisks_of_an_image() -> None:
+    packed = [zipped(raw_entry(name, bytes(1 << 20)) + TRAILER) for name in (b"a\0", b"b\0", b"c\0")]
+    found = open_ramdisks(packed, Budget(max_bytes=(5 << 20) // 2))
+    assert [len(ramdisk.entries) for ramdisk in found] == [1, 1, 0]
+    assert "unpacks to more than 2621440 bytes" in found[2].notes[0]
 
 
 FOREIGN: list[tuple[str, bytes]] = [

@@ -3,6 +3,7 @@
 import zlib
 from typing import Final
 
+from pinaivu_shared.eif.budget import Budget
 from pinaivu_shared.eif.errors import EifError
 
 _MAGICS: Final = (
@@ -17,7 +18,11 @@ _MAGICS: Final = (
 )
 """First bytes as Linux tells them apart (lib/decompress.c)."""
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
-_STEP_BYTES: Final = 1 << 20
+_DEFLATE: Final = b"\x08"
+_HEADERS: Final = (b"\x00", b"\x08")
+"""Flags of a gzip member, none or a file name: Linux knows no others (lib/decompress_inflate.c)."""
+_INPUT_STEP_BYTES: Final = 1 << 14
+_OUTPUT_STEP_BYTES: Final = 1 << 20
 
 
 def compression_of(raw: bytes, position: int) -> str | None:
@@ -26,24 +31,28 @@ def compression_of(raw: bytes, position: int) -> str | None:
     return next((name for magic, name in _MAGICS if head.startswith(magic)), None)
 
 
-def unpack_gzip(raw: bytes, start: int, max_bytes: int) -> tuple[bytes, int]:
+def unpack_gzip(raw: bytes, start: int, budget: Budget) -> tuple[bytes, int]:
     """The content of the gzip member that begins at `start`, and where it ends.
 
-    Raises EifError("ramdisk") for what is no gzip, is cut off, fails its checksum or unpacks to more than `max_bytes`.
+    Linux skips ten bytes and a file name and inflates what follows, whatever other fields the flags announce. zlib
+    would skip those, and two readers would see two contents: such a member is refused.
+
+    Raises EifError("ramdisk") for what is no gzip, is cut off, fails its checksum or exceeds the budget.
     """
-    member, unpacked, view = zlib.decompressobj(_GZIP_WINDOW), bytearray(), memoryview(raw)
-    position, pending = start, b""
+    budget.take_member()
+    if raw[start + 2 : start + 3] != _DEFLATE or raw[start + 3 : start + 4] not in _HEADERS:
+        raise EifError("ramdisk", f"the gzip data at byte {start} has a header that Linux reads in another way")
+    member, unpacked, position, pending = zlib.decompressobj(_GZIP_WINDOW), [], start, b""
     try:
         while not member.eof:
             if not pending:
-                pending = bytes(view[position : position + _STEP_BYTES])
+                pending = raw[position : position + _INPUT_STEP_BYTES]
                 position += len(pending)
                 if not pending:
                     raise EifError("ramdisk", f"ends inside the gzip data that begins at byte {start}")
-            unpacked += member.decompress(pending, _STEP_BYTES)
+            unpacked.append(member.decompress(pending, _OUTPUT_STEP_BYTES))
+            budget.take_bytes(len(unpacked[-1]))
             pending = member.unconsumed_tail
-            if len(unpacked) > max_bytes:
-                raise EifError("ramdisk", f"the gzip data at byte {start} unpacks to more than {max_bytes} bytes")
     except zlib.error as error:
         raise EifError("ramdisk", f"the gzip data at byte {start} cannot be unpacked: {error}") from error
-    return bytes(unpacked), position - len(member.unused_data)
+    return b"".join(unpacked), position - len(member.unused_data)

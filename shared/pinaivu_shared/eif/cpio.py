@@ -4,8 +4,8 @@ Each entry is 110 characters of header (13 numbers of 8 hex digits behind the ma
 content, the latter two padded to 4 bytes. Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst
 and init/initramfs.c, which unpacks whatever follows: more archives, zeros between them, compressed ones too.
 
-Where the kernel would skip, cut off or reinterpret something in silence, `read_cpio` refuses, so that what is listed
-is what will lie in the enclave.
+Where the kernel would skip, cut off or reinterpret something in silence, `read_cpio` refuses, so that the entries it
+gives are those that the kernel unpacks. What they make of each other, over links for example, is not looked at here.
 """
 
 import hashlib
@@ -28,16 +28,17 @@ from stat import (
 )
 from typing import Final, NoReturn
 
+from pinaivu_shared.eif.budget import Budget
 from pinaivu_shared.eif.compression import compression_of, unpack_gzip
 from pinaivu_shared.eif.errors import EifError
 from pinaivu_shared.errors import CallerError
 
 PART: Final = "ramdisk"
 PADDING_BYTES: Final = 512
-MAX_UNPACKED_BYTES: Final = 1 << 31
-MAX_ENTRIES: Final = 1_000_000
 MAX_PATH_BYTES: Final = 4096  # Linux's PATH_MAX, the NUL included
 MAX_NUMBER: Final = (1 << 32) - 1  # eight hex digits
+MAX_OWNER: Final = MAX_NUMBER - 1  # chown(2) takes the largest number for "leave it"
+MAX_DEVICE: Final = ((1 << 12) - 1, (1 << 20) - 1)  # Linux keeps this much of major and minor
 
 _MAGIC: Final = b"070701"
 _MAGIC_WITH_SUM: Final = b"070702"
@@ -64,6 +65,8 @@ class CpioEntry:
     uid: int = 0
     gid: int = 0
     mtime_s: int = 0
+    linked: bool = False
+    """Whether other entries of its archive are links of the same file: what is written into one is in all."""
 
     @property
     def sha256(self) -> bytes:
@@ -101,25 +104,30 @@ def write_cpio(entries: Iterable[CpioEntry]) -> bytes:
     return bytes(archive)
 
 
-def read_cpio(raw: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> tuple[CpioEntry, ...]:
+def read_cpio(raw: bytes, budget: Budget | None = None) -> tuple[CpioEntry, ...]:
     """Every entry of a ramdisk in its order; hard links carry their file's content each.
 
-    `max_bytes` bounds what compressed archives may unpack to. Raises EifError("ramdisk").
+    Takes from the `budget` of the image, which is one of its own for a ramdisk that is looked at alone. Raises
+    EifError("ramdisk").
     """
+    allowed = Budget() if budget is None else budget
     found: list[CpioEntry] = []
-    position, left = 0, max_bytes
+    position, after_archive = 0, False
     while position < len(raw):
         kind = compression_of(raw, position)
         if raw[position] == 0:
             position = _skip_zeros(raw, position)
+        elif after_archive and position % 4:
+            _refuse(position, "something begins at no multiple of 4, where the kernel does not look for it")
         elif kind == "gzip":
-            unpacked, position = unpack_gzip(raw, position, left)
-            left -= len(unpacked)
-            _read_archives(unpacked, 0, found)
+            unpacked, position = unpack_gzip(raw, position, allowed)
+            _read_member(unpacked, found, allowed)
+            after_archive = False
         elif kind is not None:
             raise EifError(PART, f"at byte {position} compressed with {kind}, which is not read here; unpack it first")
         else:
-            position = _read_archive(raw, position, found)
+            position = _read_archive(raw, position, found, allowed)
+            after_archive = True
     return tuple(found)
 
 
@@ -165,8 +173,15 @@ def _require_writable(entry: CpioEntry, directories: set[str]) -> None:
         raise CallerError(f"ramdisk: {path!r} has content, but is neither file nor link")
     if S_ISLNK(entry.mode) and len(entry.data) >= MAX_PATH_BYTES:
         raise CallerError(f"ramdisk: the target of {path!r} is longer than Linux takes")
-    if max(entry.uid, entry.gid, entry.mtime_s, *entry.rdev, len(entry.data)) > MAX_NUMBER:
-        raise CallerError(f"ramdisk: the size or another number of {path!r} does not fit into 32 bits")
+    if max(entry.mtime_s, len(entry.data)) > MAX_NUMBER:
+        raise CallerError(f"ramdisk: the size or time of {path!r} does not fit into 32 bits")
+    if not _has_numbers_that_linux_keeps(entry):
+        raise CallerError(f"ramdisk: owner or device of {path!r} is a number that Linux does not keep")
+
+
+def _has_numbers_that_linux_keeps(entry: CpioEntry) -> bool:
+    major, minor = entry.rdev
+    return max(entry.uid, entry.gid) <= MAX_OWNER and major <= MAX_DEVICE[0] and minor <= MAX_DEVICE[1]
 
 
 def _skip_zeros(raw: bytes, position: int) -> int:
@@ -176,14 +191,22 @@ def _skip_zeros(raw: bytes, position: int) -> int:
     return position
 
 
-def _read_archives(raw: bytes, position: int, found: list[CpioEntry]) -> None:
-    """Archives and zeros to the end of what one compressed part unpacked to; nothing in there is compressed again."""
-    position = _skip_zeros(raw, position)
+def _read_member(raw: bytes, found: list[CpioEntry], budget: Budget) -> None:
+    """What one gzip member unpacked to: whole archives and zeros after them, nothing compressed again.
+
+    Linux gives up on a member that begins with zeros or ends within padding, depending on what came before it.
+    """
+    if not raw or raw[0] == 0:
+        _refuse(0, "a gzip member that does not begin with an archive")
+    position = 0
     while position < len(raw):
-        position = _skip_zeros(raw, _read_archive(raw, position, found))
+        position = _read_archive(raw, position, found, budget)
+        if position % 4:
+            _refuse(position, "a gzip member ends inside the padding of its trailer")
+        position = _skip_zeros(raw, position)
 
 
-def _read_archive(raw: bytes, position: int, found: list[CpioEntry]) -> int:
+def _read_archive(raw: bytes, position: int, found: list[CpioEntry], budget: Budget) -> int:
     """Append one archive's entries to `found`; returns where its trailer ends."""
     if position % 4:
         _refuse(position, "an archive begins at no multiple of 4, where the kernel does not look for one")
@@ -191,21 +214,33 @@ def _read_archive(raw: bytes, position: int, found: list[CpioEntry]) -> int:
     while True:
         header, entry, position = _read_entry(raw, position)
         if entry.path == _TRAILER:
-            _share_content(found, linked.values())
+            for places in linked.values():
+                _join_links(found, places, budget)
             return position
-        if len(found) == MAX_ENTRIES:
-            _refuse(position, f"more than {MAX_ENTRIES} entries")
-        if header.links > 1 and S_ISREG(entry.mode):
-            linked.setdefault(header.inode, []).append(len(found))
+        budget.take_entry()
+        if header.links > 1 and not (S_ISDIR(entry.mode) or S_ISLNK(entry.mode)):
+            linked.setdefault((S_IFMT(entry.mode), *header.inode), []).append(len(found))
         found.append(entry)
 
 
-def _share_content(found: list[CpioEntry], linked: Iterable[list[int]]) -> None:
-    """All links of a file have the content that was written last; empty ones write none (maybe_link in initramfs.c)."""
-    for places in linked:
-        content = next((found[place].data for place in reversed(places) if found[place].data), b"")
-        for place in places:
-            found[place] = replace(found[place], data=content)
+def _join_links(found: list[CpioEntry], places: list[int], budget: Budget) -> None:
+    """All links of a file have the content that was written last; empty ones write none (maybe_link in initramfs.c).
+
+    So it is with mode, owner and time; other writers of archives state the same for all links.
+    """
+    if len(places) == 1:
+        return
+    content = next((found[place].data for place in reversed(places) if found[place].data), b"")
+    properties = replace(found[places[0]], path="", data=content, linked=True)
+    for place in places:
+        if found[place].data is not content:
+            budget.take_bytes(len(content))
+        joined = replace(found[place], data=content, linked=True)
+        if replace(joined, path="") != properties:
+            raise EifError(
+                PART, f"{joined.path!r} states another mode, owner, time or device than a link of the same file"
+            )
+        found[place] = joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +271,8 @@ def _read_entry(raw: bytes, start: int) -> tuple[_Header, CpioEntry, int]:
         _refuse(start, f"the checksum of {path!r} is wrong")
     device = (rdev[0], rdev[1]) if S_ISCHR(mode) or S_ISBLK(mode) else (0, 0)
     entry = CpioEntry(path=path, mode=mode, data=data, rdev=device, uid=uid, gid=gid, mtime_s=mtime_s)
+    if not _has_numbers_that_linux_keeps(entry):
+        _refuse(start, f"owner or device of {path!r} is a number that Linux does not keep")
     return _Header((inode, major, minor), links), entry, _end(raw, data_at + size)
 
 
