@@ -6,6 +6,7 @@ Exit status: 0 done (`diff`: the same), 1 different, 2 what was given is no imag
 import argparse
 import contextlib
 import datetime as dt
+import io
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def image(arguments: list[str]) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_build, _add_lock, _add_inspect, _add_diff, _add_pcrs):
         add(commands)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot spell must not end the command with status 1
+        sys.stdout.reconfigure(errors="backslashreplace")
     chosen = parser.parse_args(arguments)
     try:
         status: int = chosen.run(chosen)
@@ -230,7 +233,7 @@ def _pcrs(chosen: argparse.Namespace) -> int:
             _write(chosen.output, encode_eif(eif))
         described, measured = describe(eif), measure(eif)
     if chosen.json:
-        print(json.dumps(described, indent=2, ensure_ascii=False))
+        print(json.dumps(described, indent=2))
     else:
         for name, value in measured.as_hex().items():
             print(f"{name} {value}")

@@ -2,17 +2,21 @@
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.image.images import KERNEL, certificate_of, image, key_pem
+from tests.image.images import APPLICATION, BOOT, CMDLINE, KERNEL, METADATA, certificate_of, file, image, key_pem
 
+from pinaivu_shared.eif.cpio import write_cpio
 from pinaivu_shared.eif.description import describe
-from pinaivu_shared.eif.format import parse_eif
+from pinaivu_shared.eif.format import parse_eif, write_eif
 from pinaivu_shared.eif.measurements import measure
+from pinaivu_shared.eif.metadata import encode_metadata
 
 BASE_ONLY = """
 import sys
@@ -24,9 +28,10 @@ raise SystemExit(main())
 """Only what `pip install pinaivu` brings."""
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BASE_ONLY, "image", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    ended = subprocess.run(command, capture_output=True, encoding=encoding, check=False, env=environment)
     assert "Traceback" not in ended.stderr
     return ended
 
@@ -87,6 +92,31 @@ def test_pcrs_json_is_what_describe_eif_prints(path: Path) -> None:
     printed = run("pcrs", path, "--json").stdout
     assert printed == json.dumps(describe(parse_eif(image())), indent=2) + "\n"
     assert '\n  "Measurements": {\n    "HashAlgorithm": "Sha384 { ... }",\n    "PCR0": "' in printed
+
+
+ODD_NAME = "\u009b2J\u202e\x7f\x1b[2Jü€"
+
+
+def test_pcrs_json_has_no_control_characters(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.eif"
+    metadata = encode_metadata(msgspec.structs.replace(METADATA, image_name=ODD_NAME))
+    odd.write_bytes(write_eif(kernel=KERNEL, cmdline=CMDLINE, metadata=metadata, ramdisks=(BOOT, APPLICATION)))
+    printed = run("pcrs", odd, "--json").stdout
+    assert printed.isascii()
+    assert [one for one in printed if not one.isprintable() and one != "\n"] == []
+    assert json.loads(printed)["ImageName"] == ODD_NAME
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_escaped_and_changes_no_exit_status(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.eif", tmp_path / "two.eif"
+    one.write_bytes(image(ramdisks=(BOOT, write_cpio([file("ü€", b"1")]))))
+    two.write_bytes(image(ramdisks=(BOOT, write_cpio([file("ü€", b"2")]))))
+    for encoding, shown in (("utf-8", "ü€"), ("ascii", "\\xfc\\u20ac"), ("latin-1", "ü\\u20ac")):
+        for status, arguments in ((0, ("inspect", one)), (1, ("diff", one, two))):
+            ended = run(*arguments, encoding=encoding)
+            assert (ended.returncode, ended.stderr.count("Error")) == (status, 0)
+            assert shown in ended.stdout
+            assert run(*arguments, "--json", encoding=encoding).returncode == status
 
 
 def test_pcrs_signs_and_prints_pcr8_too(path: Path, tmp_path: Path) -> None:
