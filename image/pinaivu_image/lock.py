@@ -61,7 +61,7 @@ def read_lock(path: Path) -> ImageLock:
         lock = msgspec.json.decode(path.read_bytes(), type=ImageLock)
     except OSError as error:
         raise LockError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LockError(f"{path}: not a lock: {error}") from error
     for misfit in _misfits(lock):
         raise LockError(f"{path}: does not fit this version of Pinaivu: {misfit}")

@@ -9,12 +9,16 @@ from pinaivu_image.mirrors import Mirrors
 
 
 class LocalMirror:
-    """Serves `files` by path. `requests` are the paths that were asked for; a path in `cut` ends half-way."""
+    """Serves `files` by path. `requests` are the paths that were asked for.
+
+    A path in `cut` ends half-way, one in `rude` is answered with something else than HTTP.
+    """
 
     def __init__(self, port: int, files: Mapping[str, bytes]) -> None:
         self.url, self.files = f"http://127.0.0.1:{port}/debian", dict(files)
         self.requests: list[str] = []
         self.cut: set[str] = set()
+        self.rude: set[str] = set()
         self.failing: dict[str, int] = {}
 
     @property
@@ -30,6 +34,10 @@ def local_mirror(files: Mapping[str, bytes]) -> Iterator[LocalMirror]:
         def do_GET(self) -> None:
             path = self.path.removeprefix("/debian/")
             mirror.requests.append(path)
+            if path in mirror.rude:
+                self.wfile.write(b"who are you?\r\n")
+                self.close_connection = True
+                return
             status = mirror.failing.get(path, 200 if path in mirror.files else 404)
             content = mirror.files[path] if status == 200 else b"sorry"
             self.send_response(status)

@@ -3,6 +3,7 @@
 The root of these tests has a shell only, this machine's own: what is tested is the way in.
 """
 
+import fcntl
 import os
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from tests.image.packages import Listener, cached, deb, entry, package, package_
 
 from pinaivu_image.build_root import ENVIRONMENT, TAIL_LINES, BuildRoot, build_root, root_key
 from pinaivu_image.errors import BuildError, InputError
+from pinaivu_image.exclusion import alone
 
 SHELL = Path("/bin/sh").resolve()
 BY_THE_SHELL = {"PWD", "OLDPWD", "SHLVL", "_"}
@@ -84,6 +86,34 @@ def test_a_step_sees_no_folder_of_the_machine(root: BuildRoot) -> None:
 
 def test_a_step_reads_nothing_and_may_throw_away_what_it_writes(root: BuildRoot) -> None:
     assert output(root, "read line || echo nothing; echo lost > /dev/null") == ["nothing"]
+
+
+def test_a_step_has_no_network(root: BuildRoot) -> None:
+    if "unshare" not in root._entering[0]:
+        pytest.skip("a root that may make no namespaces has the network inside")
+    os.mkfifo(root.work / "wait")
+    networks = []
+
+    def look(line: str) -> None:
+        networks.append(Path(f"/proc/{line.strip()}/ns/net").readlink())
+        (root.work / "wait").write_text("go on\n")
+
+    root.run("step", ["sh", "-c", "echo $$; read line < wait"], on_line=look)
+    assert len(networks) == 1
+    assert networks != [Path("/proc/self/ns/net").readlink()]
+
+
+def test_what_a_step_left_running_keeps_the_next_build_out(root: BuildRoot, tmp_path: Path) -> None:
+    os.mkfifo(root.work / "wait")
+    writer = os.open(root.work / "wait", os.O_RDWR)
+    with alone(tmp_path / "lock", Listener()) as held:
+        left = "exec 3< wait; (exec <&3 >/dev/null 2>&1; read line) &"
+        BuildRoot(root.folder, held=held).run("step", ["sh", "-c", left])
+    with (tmp_path / "lock").open("rb") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(writer)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def test_a_failed_step_is_named_with_its_status_and_last_lines(root: BuildRoot) -> None:

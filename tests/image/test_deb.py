@@ -69,6 +69,9 @@ def test_a_file_with_holes_is_refused_rather_than_filled() -> None:
         (ar(), "without its data"),
         (ar(("debian-binary", b"2.0\n"), ("control.tar", tar())), "without its data"),
         (ar(("data.tar.xz", b"no xz")), "cannot be unpacked"),
+        (ar(("data.tar.gz", b"no gz")), "cannot be unpacked"),
+        (ar(("data.tar.gz", bytes.fromhex("1f8b0800000000000003") + b"\xff" * 20)), "cannot be unpacked"),
+        (ar(("data.tar.bz2", b"no bz2")), "cannot be unpacked"),
         (ar(("data.tar", b"no tar" * 200)), "cannot be unpacked"),
     ],
 )

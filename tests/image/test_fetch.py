@@ -115,6 +115,12 @@ def test_a_broken_mirror_is_not_a_missing_version(mirror: LocalMirror, cache: In
     assert not isinstance(failed.value, MissingInputError)
 
 
+def test_what_does_not_speak_http_is_no_mirror(mirror: LocalMirror, cache: InputCache) -> None:
+    mirror.rude.add(DEBS[0].path)
+    with pytest.raises(MirrorError, match=r"amd64\.deb: who are you\?"):
+        fetch_debs(DEBS, mirror.mirrors, cache, QUIET)
+
+
 def test_the_next_mirror_has_what_the_first_lacks(mirror: LocalMirror, cache: InputCache) -> None:
     with local_mirror({DEBS[0].path: ONE}) as first:
         fetch_debs(DEBS, {"debian": (first.url, mirror.url)}, cache, QUIET)
