@@ -1,4 +1,6 @@
-"""What an image was built from: the file `usr/share/pinaivu/inputs.json` inside each of our ramdisks.
+"""What an image was built from: a file in `usr/share/pinaivu/` of each of our ramdisks, `…-inputs.json`.
+
+Its name is another one in each, since both are unpacked into one tree.
 
 It lies in a measured section, so it is as trustworthy as the image itself: it says what the builder was given, and
 a rebuild from those inputs shows that it did not lie.
@@ -11,7 +13,8 @@ import msgspec
 
 from pinaivu_shared.eif.cpio import CpioEntry
 
-INPUTS_PATH: Final = "usr/share/pinaivu/inputs.json"
+BOOT_INPUTS: Final = "usr/share/pinaivu/boot-inputs.json"
+APPLICATION_INPUTS: Final = "usr/share/pinaivu/application-inputs.json"
 MAX_INPUTS_BYTES: Final = 1 << 24
 
 InputKind = Literal["deb", "wheel", "kernel-config", "kernel-source", "toolchain", "source"]
@@ -48,12 +51,20 @@ def find_inputs(entries: Iterable[CpioEntry]) -> tuple[BuildInputs | None, str |
 
     Images of other tools have none, and what stands at that path in them is not ours to refuse.
     """
-    content = next((entry.data for entry in entries if entry.path == INPUTS_PATH), None)
-    if content is None:
-        return None, None
+    stated = [entry for entry in entries if entry.path in {BOOT_INPUTS, APPLICATION_INPUTS}]
+    match stated:
+        case []:
+            return None, None
+        case [CpioEntry(path=path, data=content)]:
+            return _decode(path, content)
+        case _:
+            return None, f"{BOOT_INPUTS} and {APPLICATION_INPUTS} are both there, and were not read"
+
+
+def _decode(path: str, content: bytes) -> tuple[BuildInputs | None, str | None]:
     if len(content) > MAX_INPUTS_BYTES:
-        return None, f"{INPUTS_PATH} has {len(content)} bytes and was not read"
+        return None, f"{path} has {len(content)} bytes and was not read"
     try:
         return _DECODER.decode(content), None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return None, f"{INPUTS_PATH} was not understood: {error}"
+        return None, f"{path} was not understood: {error}"

@@ -12,7 +12,7 @@ from pinaivu_image.compilation import EXTENSION_SOURCE, compile_bytecode, compil
 from pinaivu_image.contents import APPLICATION, FOLDERS, INIT, LIBRARIES, LINKS
 from pinaivu_image.deb import PackageFile
 from pinaivu_image.errors import InputError, LockError
-from pinaivu_image.inputs import INPUTS_PATH, BuildInput, BuildInputs, encode_inputs
+from pinaivu_image.inputs import APPLICATION_INPUTS, BOOT_INPUTS, BuildInput, BuildInputs, encode_inputs
 from pinaivu_image.kernel import CONFIGURATION
 from pinaivu_image.lock import ImageLock
 from pinaivu_image.selection import FILE, PROGRAM, application_files, boot_files, wheel_content, wheel_files
@@ -28,6 +28,7 @@ OUR_INIT: Final = "pinaivu-init"
 class Contents:
     """A ramdisk in the making: its files by path, each with the name of the input it came from."""
 
+    inputs_path: str
     inputs: list[BuildInput] = field(default_factory=list)
     files: dict[str, PackageFile] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Contents:
         """The cpio archive, with the list of inputs in it."""
         listed = encode_inputs(BuildInputs(inputs=tuple(self.inputs), files=self.origins))
         entries = [CpioEntry(path=file.path, mode=file.mode, data=file.data) for file in self.files.values()]
-        entries.append(CpioEntry(path=INPUTS_PATH, mode=FILE, data=listed))
+        entries.append(CpioEntry(path=self.inputs_path, mode=FILE, data=listed))
         return write_cpio(with_parents([*entries, *self.folders]))
 
 
@@ -60,7 +61,8 @@ def boot_ramdisk(workshop: Workshop) -> bytes:
     lock, cache, source = workshop.lock, workshop.cache, workshop.source
     init = PackageFile("init", PROGRAM, (source / INIT).read_bytes())
     folders = tuple(CpioEntry(path=name, mode=stat.S_IFDIR | 0o755) for name in FOLDERS)
-    contents = Contents(inputs=[*_locked_inputs(lock), _source_input(OUR_INIT, [init])], folders=folders)
+    inputs = [*_locked_inputs(lock), _source_input(OUR_INIT, [init])]
+    contents = Contents(inputs_path=BOOT_INPUTS, inputs=inputs, folders=folders)
     for deb in lock.boot:
         contents.add(deb.name, boot_files(deb, cache))
     for wheel in lock.wheels:
@@ -80,7 +82,8 @@ def application_ramdisk(workshop: Workshop, overlay: Mapping[str, bytes]) -> byt
     files = {file.path: file for file in application_files(source)}
     files |= {path: PackageFile(path, FILE, data) for path, data in overlay.items()}
     extension_source = PackageFile(EXTENSION_SOURCE, FILE, (source / EXTENSION_SOURCE).read_bytes())
-    contents = Contents(inputs=[_source_input(OURS, [*files.values(), extension_source])])
+    inputs = [_source_input(OURS, [*files.values(), extension_source])]
+    contents = Contents(inputs_path=APPLICATION_INPUTS, inputs=inputs)
     contents.add(OURS, [*files.values(), extension], below=APPLICATION)
     return _pack(workshop, contents)
 

@@ -15,7 +15,7 @@ from pinaivu_image.build_root import BuildRoot, build_root
 from pinaivu_image.building import BuildPlan
 from pinaivu_image.contents import LIBRARIES
 from pinaivu_image.fetch import InputCache
-from pinaivu_image.inputs import INPUTS_PATH
+from pinaivu_image.inputs import APPLICATION_INPUTS, BOOT_INPUTS
 from pinaivu_image.inspection import Inspection, inspect_image
 from pinaivu_image.lock import Deb, Wheel
 from pinaivu_image.progress import SilentReporter
@@ -130,7 +130,7 @@ def test_every_file_has_a_locked_input(plan: BuildPlan, inspection: Inspection) 
     boot, application = inspection.ramdisks
     for ramdisk in inspection.ramdisks:
         for path, entry in ramdisk.files.items():
-            if not stat.S_ISDIR(entry.mode) and path != INPUTS_PATH:
+            if not stat.S_ISDIR(entry.mode) and path not in {BOOT_INPUTS, APPLICATION_INPUTS}:
                 assert ramdisk.input_of(path) is not None, path
     assert boot.inputs is not None
     assert application.inputs is not None

@@ -74,6 +74,6 @@ def test_a_changed_file_is_named_with_its_input_and_registers(
     assert [(change["ramdisk"], change["path"]) for change in said["files"]] == [
         (2, f"{PLACE}/__pycache__/clock.cpython-313.pyc"),
         (2, f"{PLACE}/clock.py"),
-        (2, "usr/share/pinaivu/inputs.json"),
+        (2, "usr/share/pinaivu/application-inputs.json"),
     ]
     assert all(change["old"]["input"] == "pinaivu" for change in said["files"][:2])

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from pinaivu_image.inputs import INPUTS_PATH, BuildInput, BuildInputs, encode_inputs
+from pinaivu_image.inputs import APPLICATION_INPUTS, BuildInput, BuildInputs, encode_inputs
 from pinaivu_shared.eif.cpio import CpioEntry, with_parents, write_cpio
 from pinaivu_shared.eif.format import write_eif
 from pinaivu_shared.eif.metadata import BuildMetadata, Metadata, encode_metadata
@@ -54,7 +54,7 @@ def inputs_file(version: str, files: dict[str, str] | None = None) -> CpioEntry:
     """What a build with this version of one wheel would state."""
     wheel = BuildInput(kind="wheel", name="msgspec", version=version, sha256=f"{zlib.crc32(version.encode()):064x}")
     kernel = BuildInput(kind="kernel-source", name="linux", version="6.12", sha256="2" * 64)
-    return file(INPUTS_PATH, encode_inputs(BuildInputs(inputs=(wheel, kernel), files=files or {})))
+    return file(APPLICATION_INPUTS, encode_inputs(BuildInputs(inputs=(wheel, kernel), files=files or {})))
 
 
 BOOT = write_cpio(with_parents([file("init", b"#!/sbin/python\n", 0o755), device("dev/console", 5, 1)]))

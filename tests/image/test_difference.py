@@ -20,6 +20,7 @@ from tests.image.images import (
 )
 
 from pinaivu_image.difference import Difference, compare_images
+from pinaivu_image.inputs import APPLICATION_INPUTS
 from pinaivu_image.inspection import inspect_image
 from pinaivu_image.rendering import difference_lines
 from pinaivu_shared.eif.cpio import CpioEntry, with_parents, write_cpio
@@ -69,7 +70,7 @@ def test_a_changed_file_names_its_input_sizes_and_hashes() -> None:
 
 
 def test_an_input_that_is_new_or_gone_has_nothing_on_the_other_side() -> None:
-    kernel_only = image(ramdisks=(BOOT, write_cpio(with_parents([file("usr/share/pinaivu/inputs.json", NO_WHEEL)]))))
+    kernel_only = image(ramdisks=(BOOT, write_cpio(with_parents([file(APPLICATION_INPUTS, NO_WHEEL)]))))
     assert changes(compare(kernel_only, built("1.0")).inputs, "input")["msgspec"][0] is None
     assert changes(compare(built("1.0"), kernel_only).inputs, "input")["msgspec"][1] is None
 

@@ -18,7 +18,7 @@ from tests.image.images import (
     zipped,
 )
 
-from pinaivu_image.inputs import INPUTS_PATH, BuildInput, BuildInputs, encode_inputs, find_inputs
+from pinaivu_image.inputs import APPLICATION_INPUTS, BOOT_INPUTS, BuildInput, BuildInputs, encode_inputs, find_inputs
 from pinaivu_image.inspection import inspect_image, inspection_json
 from pinaivu_image.ramdisk import open_ramdisks
 from pinaivu_image.rendering import inspection_lines
@@ -162,10 +162,11 @@ FOREIGN: list[tuple[str, bytes]] = [
 
 @pytest.mark.parametrize("content", [case[1] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
 def test_foreign_content_where_our_inputs_would_be_is_a_note(content: bytes) -> None:
-    inputs, note = find_inputs([file(INPUTS_PATH, content)])
-    assert inputs is None
-    assert note is not None
-    assert note.startswith(INPUTS_PATH)
+    for path in (BOOT_INPUTS, APPLICATION_INPUTS):
+        inputs, note = find_inputs([file(path, content)])
+        assert inputs is None
+        assert note is not None
+        assert note.startswith(path)
     assert find_inputs([directory("usr")]) == (None, None)
 
 
@@ -176,4 +177,13 @@ def test_inputs_are_written_sorted_and_read_again() -> None:
     one = encode_inputs(BuildInputs(inputs=(wheel, deb), files=files))
     other = encode_inputs(BuildInputs(inputs=(deb, wheel), files=dict(reversed(files.items()))))
     assert one == other
-    assert find_inputs([file(INPUTS_PATH, one)]) == (BuildInputs(inputs=(deb, wheel), files=files), None)
+    for path in (BOOT_INPUTS, APPLICATION_INPUTS):
+        assert find_inputs([file(path, one)]) == (BuildInputs(inputs=(deb, wheel), files=files), None)
+
+
+def test_a_ramdisk_that_states_its_inputs_twice_states_none() -> None:
+    content = encode_inputs(BuildInputs(inputs=(), files={}))
+    inputs, note = find_inputs([file(BOOT_INPUTS, content), file(APPLICATION_INPUTS, content)])
+    assert inputs is None
+    assert note is not None
+    assert "are both there" in note

@@ -14,7 +14,7 @@ from tests.image.packages import cached, deb, entry, package, package_of, tar, w
 from pinaivu_image.contents import APPLICATION_PACKAGES, BUILD_ONLY, INIT
 from pinaivu_image.deb import PackageFile
 from pinaivu_image.errors import InputError, LockError
-from pinaivu_image.inputs import INPUTS_PATH
+from pinaivu_image.inputs import APPLICATION_INPUTS
 from pinaivu_image.ramdisks import OURS, Contents, command_line
 from pinaivu_image.selection import FILE, PROGRAM, application_files, boot_files, wheel_content, wheel_files
 from pinaivu_shared.eif.cpio import read_cpio
@@ -168,14 +168,14 @@ def test_the_command_line_is_the_one_that_init_demands() -> None:
 
 
 def test_two_inputs_with_one_path_are_refused_since_chance_would_decide() -> None:
-    contents = Contents()
+    contents = Contents(inputs_path=APPLICATION_INPUTS)
     contents.add("attrs", [PackageFile("attr/__init__.py", FILE, b"1")], below="lib")
     with pytest.raises(InputError, match=r"lib/attr/__init__\.py is brought by attrs and by attr"):
         contents.add("attr", [PackageFile("lib/attr/__init__.py", FILE, b"1")])
 
 
 def test_bytecode_belongs_to_the_input_of_its_source() -> None:
-    contents = Contents()
+    contents = Contents(inputs_path=APPLICATION_INPUTS)
     contents.add("trio", [PackageFile("lib/trio/abc.py", FILE, b"")])
     contents.add_bytecode([PackageFile("lib/trio/__pycache__/abc.cpython-313.pyc", FILE, b"")])
     assert contents.origins["lib/trio/__pycache__/abc.cpython-313.pyc"] == "trio"
@@ -185,9 +185,9 @@ def test_an_archive_does_not_depend_on_the_order_of_its_files() -> None:
     files = [PackageFile(path, FILE, path.encode()) for path in ("b/x.py", "a/y.py", "a.py")]
     archives = []
     for order in (files, files[::-1]):
-        contents = Contents()
+        contents = Contents(inputs_path=APPLICATION_INPUTS)
         contents.add(OURS, order)
         archives.append(contents.archive())
     assert archives[0] == archives[1]
     written = {one.path for one in read_cpio(archives[0]) if stat.S_ISREG(one.mode)}
-    assert written == {"a.py", "a/y.py", "b/x.py", INPUTS_PATH}
+    assert written == {"a.py", "a/y.py", "b/x.py", APPLICATION_INPUTS}
