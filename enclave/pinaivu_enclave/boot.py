@@ -69,6 +69,7 @@ class Boot:
         self._raw = b""
         self._policy: MeasurementPolicy | None = None
         self._vault: OpenedVault | None = None
+        self._vault_is_new = False
         self._keys: EpochKeys | None = None
         self._resumption: Resumption | None = None
 
@@ -99,6 +100,7 @@ class Boot:
         configuration = parse_configuration(self._raw)
         if self._vault is None:
             self._vault = await self._platform.vault.open(configuration, sealed)
+            self._vault_is_new = not sealed
             self._keys = _make_keys(self._vault.secret)
         elif sealed not in {b"", self._vault.sealed}:
             raise IllegalCommandError("another vault is open already: start a new enclave")
@@ -119,6 +121,9 @@ class Boot:
         """Enter the next epoch, driven by host `instance`: its coordinator, and the leaves that say so."""
         if self._resumption is None or self._keys is None:
             raise IllegalCommandError("FinishResume before OpenVault")
+        if not self._resumption.size and not self._vault_is_new:
+            # Whoever owns the key could have sealed a secret of his own before its policy was put on it.
+            raise IllegalCommandError("a log begins with a vault made for it: OpenVault without a sealed one")
         tree, state, keys = self._resumption.finish(checkpoint), self._resumption.state, self._keys
         configuration = parse_configuration(self._raw)
         manifest = keys.manifest(origin=configuration.origin, epoch=state.epoch + 1, configuration=digest_of(self._raw))

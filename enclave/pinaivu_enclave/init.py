@@ -9,6 +9,7 @@ other than the one the image was built with ends the enclave. The command line i
 and ends, so a host could strip options from its head or let it swallow what lies beside it (nitro.md A.4).
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -51,12 +52,14 @@ def main() -> None:
         say(f"server ended: {run_server()}")
     except BaseException as error:  # noqa: BLE001 - PID 1: an exception that escapes is a kernel panic without a word
         say(f"failed: {type(error).__name__}: {error}")
-    end()
+    finally:
+        end()
 
 
 def say(text: str) -> None:
-    """One line on the console, which the parent sees in debug mode only."""
-    print(f"init: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the console is all there is
+    """One line on the console, which the parent sees in debug mode only. Where there is none, it is lost."""
+    with contextlib.suppress(OSError):
+        print(f"init: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the console is all there is
 
 
 def mount_file_systems() -> None:

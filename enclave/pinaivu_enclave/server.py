@@ -6,7 +6,8 @@ the core made them; a host that does not read stops its own commands from being 
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -97,15 +98,15 @@ class EnclaveServer:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             logger.info("host gone")
         except* PeerError as errors:
-            logger.warning("host broke the protocol", extra={"kv": {"detail": str(errors.exceptions[0])}})
+            logger.warning("host broke the protocol", extra={"kv": {"detail": _said(errors)}})
         finally:
             self._connections -= 1
             if self._active is outbox:
                 self._active = None
 
     async def _read(self, stream: trio.SocketStream, outbox: Outbox, connection: trio.CancelScope) -> None:
-        async with trio.open_nursery() as nursery:
-            async for call in _calls(stream):
+        async with trio.open_nursery() as nursery, aclosing(_calls(stream)) as calls:
+            async for call in calls:
                 if isinstance(call.command, link.Attest) and self._epoch is not None and outbox is self._active:
                     await self._begin_attestation(nursery, call, outbox)
                 else:
@@ -113,6 +114,7 @@ class EnclaveServer:
             connection.cancel()
 
     async def _answer(self, call: link.Call, outbox: Outbox) -> None:
+        self._release_from_silent_host(call.command, outbox)
         async with self._in_order:
             try:
                 effects = await self._carry_out(call.command, outbox)
@@ -120,6 +122,12 @@ class EnclaveServer:
                 effects = [link.Refused(error.code, str(error))]
             for effect in effects:
                 await self._dispatch(effect, outbox, call.id)
+
+    def _release_from_silent_host(self, command: link.HostCommand, outbox: Outbox) -> None:
+        """A host that reads nothing may hold the order of messages; its successor must not wait for it."""
+        takes_over = isinstance(command, link.Introduce) and command.protocol == link.LINK_PROTOCOL
+        if takes_over and self._active is not None and self._active is not outbox:
+            self._active.close()
 
     async def _begin_attestation(self, nursery: trio.Nursery, call: link.Call, outbox: Outbox) -> None:
         """Anybody may ask for a document, and the module is slow: it must not hold up the market."""
@@ -212,6 +220,13 @@ class EnclaveServer:
                     await self._active.put(link.Answer(0, effect))
 
 
+def _said(error: BaseException) -> str:
+    """The text of the first error in a group of groups, one for each nursery that it came through."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
 def _completed(command: link.HostCommand) -> Command:
     """The command as the core takes it: with entropy where it needs some."""
     if isinstance(command, link.RequestChallenge):
@@ -220,7 +235,7 @@ def _completed(command: link.HostCommand) -> Command:
     return command
 
 
-async def _calls(stream: trio.abc.Stream) -> AsyncIterator[link.Call]:
+async def _calls(stream: trio.abc.Stream) -> AsyncGenerator[link.Call, None]:
     frames = FrameReader("host", max_bytes=link.MAX_FRAME_BYTES)
     while received := await stream.receive_some(READ_BYTES):
         for payload in frames.feed(received):

@@ -71,14 +71,15 @@ async def boot(connection: LinkConnection, host: Booting) -> bool:
 
 
 async def _open_vault(connection: LinkConnection, host: Booting) -> None:
-    """The stored vault, or a new one where there is no log yet. It is on disk before any leaf can depend on it."""
-    stored = await host.vault.load()
-    if not stored and host.journal.size:
+    """The vault of the log, or a new one for a log that begins. It is on disk before any leaf can depend on it."""
+    begins = host.journal.size == 0
+    stored = b"" if begins else await host.vault.load()
+    if not stored and not begins:
         raise VaultLostError(host.vault.origin, host.journal.size)
     opened = await _call(connection, OpenVault(stored), VaultOpened)
     if not 0 < len(opened.sealed) <= MAX_SEALED_VAULT_BYTES:
         raise PeerError("enclave", f"sealed its vault as {len(opened.sealed)} bytes")
-    await host.vault.keep(opened.sealed)
+    await (host.vault.begin(opened.sealed) if begins else host.vault.keep(opened.sealed))
 
 
 async def _resume(connection: LinkConnection, journal: Journal) -> None:

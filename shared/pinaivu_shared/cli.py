@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.flags import add_flag, add_switch
 
 VALID, NOT_VALID, UNREADABLE = 0, 1, 2
@@ -70,7 +70,7 @@ def _judge(as_json: bool, command: Callable[[], dict[str, Any]]) -> int:  # noqa
     except VerificationError as error:
         _print({"valid": False, "check": error.check, "detail": error.detail}, as_json=as_json)
         return NOT_VALID
-    except UnreadableError as error:
+    except (UnreadableError, CallerError) as error:
         _print({"valid": False, "check": "unreadable", "detail": str(error)}, as_json=as_json)
         return UNREADABLE
     _print(found, as_json=as_json)

@@ -37,11 +37,12 @@ class BootError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Emulator:
-    """The two programs, and how much memory an enclave gets, in MiB."""
+    """The two programs, how much memory an enclave gets (MiB), and whether there is a console to write to."""
 
     qemu: Path
     vsock_device: Path
     memory_mib: int = 1024
+    has_console: bool = True
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Emulator":
@@ -63,7 +64,8 @@ class Emulator:
         return [
             str(self.qemu), *firmware, "-M", "nitro-enclave,vsock=c,id=pinaivu", "-kernel", str(image),
             "-m", f"{self.memory_mib}M", "-accel", "tcg", "-cpu", "max", "-nographic", "-no-reboot", "-nodefaults",
-            "-serial", "stdio", "-chardev", f"socket,id=c,path={folder}/vs.sock", "-append", appended,
+            "-serial", "stdio" if self.has_console else "none",
+            "-chardev", f"socket,id=c,path={folder}/vs.sock", "-append", appended,
         ]  # fmt: skip
 
 

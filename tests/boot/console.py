@@ -28,7 +28,9 @@ async def console_at_end(machine: Machine) -> str:
 
 
 async def until_said(machine: Machine, text: str) -> None:
-    """Until the console has this."""
-    with trio.fail_after(END_SECONDS):
+    """Until the console has this; AssertionError with its end when that takes too long."""
+    with trio.move_on_after(END_SECONDS):
         while text not in machine.console():  # noqa: ASYNC110 - another machine writes it
             await trio.sleep(0.05)
+        return
+    raise AssertionError(f"{text!r} was not said\n{machine.console()[-3000:]}")

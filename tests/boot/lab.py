@@ -4,6 +4,7 @@ QEMU signs no document, so production verifiers refuse them, and must. What beli
 and the node of the lab read unsigned documents, and nothing in the image or in any package does.
 """
 
+import asyncio
 import json
 import os
 import secrets
@@ -103,10 +104,17 @@ class LabFolder:
 
     async def forget_log(self) -> None:
         """A host that kept the sealed vault and lost, or hides, the whole log."""
-        sealed = await SealedVault(Database(sqlite_url(self.data_dir)), origin=self.origin).load()
+        await trio.to_thread.run_sync(asyncio.run, self._keep_only_the_vault())
+
+    async def _keep_only_the_vault(self) -> None:
+        former = Database(sqlite_url(self.data_dir))
+        sealed = await SealedVault(former, origin=self.origin).load()
+        former.close()
         self.data_dir = self.folder / f"host-{secrets.token_hex(3)}"
         self.data_dir.mkdir()
-        await SealedVault(Database(sqlite_url(self.data_dir)), origin=self.origin).keep(sealed)
+        begun = Database(sqlite_url(self.data_dir))
+        await SealedVault(begun, origin=self.origin).keep(sealed)
+        begun.close()
 
     def aws_environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

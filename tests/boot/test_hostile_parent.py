@@ -1,5 +1,6 @@
 """A parent that plays with the vsock: the enclave refuses, says which, and serves on."""
 
+import dataclasses
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,18 @@ async def test_what_breaks_the_protocol_costs_one_connection(emulator: Emulator,
                 assert await HostLink(stream).is_ended()
             await until_said(machine, said)
         assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+
+
+async def test_an_enclave_without_a_console_serves_as_well(emulator: Emulator, image: Path) -> None:
+    """Outside debug mode nobody is shown the console; nothing may depend on writing to it."""
+    silent = dataclasses.replace(emulator, has_console=False)
+    async with running_machine(silent, image) as machine:
+        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        async with dialled(machine) as stream:
+            await stream.send_all(b"\x00\x00\x00\x04junk")
+            assert await HostLink(stream).is_ended()
+        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert "init" not in machine.console()
 
 
 async def test_ten_thousand_connections_are_no_reason_to_end(emulator: Emulator, image: Path) -> None:

@@ -1,6 +1,7 @@
 """PID 1: only this image's command line is served, and nothing of the host comes with it. The rest runs under QEMU."""
 
 import ast
+import errno
 import os
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_init_needs_nothing_but_the_standard_library_until_the_heartbeat() -> No
     tree = ast.parse(Path(init.__file__).read_text())
     imported = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    assert imported == {"ctypes", "os", "re", "signal", "socket", "sys", "time"}
+    assert imported == {"contextlib", "ctypes", "os", "re", "signal", "socket", "sys", "time"}
 
 
 def test_what_init_cannot_import_is_what_the_others_say() -> None:
@@ -68,3 +69,29 @@ def test_a_server_is_started_without_environment_and_without_root(monkeypatch: p
         (sys.executable, [sys.executable, "-IB", "-m", "pinaivu_enclave.program"], {}),
     )
     assert done[5] == ("_exit", (127,))
+
+
+class NoConsole:
+    """Standard error without a console behind it, as an enclave outside debug mode may have it."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "no console")
+
+    def flush(self) -> None:
+        raise OSError(errno.EIO, "no console")
+
+
+def test_an_enclave_without_a_console_says_nothing_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", NoConsole())
+    init.say("nobody hears this")
+
+
+def test_whatever_happens_pid_1_takes_the_enclave_down_and_does_not_merely_exit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(sys, "stderr", NoConsole())
+    monkeypatch.setattr(init, "mount_file_systems", lambda: 1 // 0)
+    monkeypatch.setattr(init, "end", lambda: ended.append(True))
+    init.main()
+    assert ended == [True]

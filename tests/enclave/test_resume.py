@@ -153,3 +153,23 @@ def test_a_truncated_attestation_is_refused_like_any_other_evidence(worked: Mark
 
     with pytest.raises(VerificationError):
         Market(stored=(edit(worked.leaves[0], cut),), checkpoint="")
+
+
+@pytest.mark.parametrize("replayed", [(0,), (0, 1), (0, 1, 0)], ids=["first", "both", "in-turn"])
+def test_old_registrations_cannot_be_written_again(replayed: tuple[int, ...]) -> None:
+    """Registrations have no index; two that each change something could pad a log that lost others."""
+    market = Market()
+    Node(market, "a", operator="old").register()
+    Node(market, "a", operator="new").register()
+    registrations = [leaf for leaf in market.leaves if b'"type":"registration"' in leaf]
+    assert len(registrations) == 2
+    with pytest.raises(VerificationError, match="older than"):
+        Market(stored=(*market.leaves, *(registrations[index] for index in replayed)), checkpoint="")
+
+
+def test_a_node_may_change_its_operator_twice_in_a_millisecond() -> None:
+    market = Market()
+    for operator in ("a", "b", "a"):
+        Node(market, "n", operator=operator).register()
+    again = Market(stored=tuple(market.leaves), checkpoint="")
+    assert [node.operator for node in again.coordinator._state.nodes.values()] == ["a"]

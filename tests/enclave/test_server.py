@@ -1,5 +1,6 @@
 """The enclave's shell over a socket: boot, order of messages, bounds, and hosts that break the protocol."""
 
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -190,6 +191,15 @@ async def test_a_host_that_breaks_the_protocol_loses_its_connection_and_nothing_
             await host.boot()
 
 
+async def test_what_a_host_broke_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with enclave(tmp_path) as path, connected(path) as hostile:
+        await hostile.stream.send_all((1 << 31).to_bytes(4))
+        assert await hostile.is_ended()
+    (record,) = [record for record in caplog.records if record.getMessage() == "host broke the protocol"]
+    said = record.kv["detail"]  # type: ignore[attr-defined]  # our own extra
+    assert said == f"host: announced a frame of 2147483648 bytes, at most {link.MAX_FRAME_BYTES} are allowed"
+
+
 async def test_connections_are_bounded(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path, connected(path) as host:
         await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
@@ -235,3 +245,22 @@ async def test_a_wrong_clock_ends_the_enclave(tmp_path: Path, autojump_clock: tr
     clock = TamperedClock()
     with pytest.RaisesGroup(pytest.RaisesExc(ClockTamperedError, match="5000 ms off"), flatten_subgroups=True):
         await EnclaveServer(make_platform(clock.now_ms), clock).serve([await listen(tmp_path / "s")])
+
+
+async def test_a_host_that_reads_nothing_cannot_keep_its_successor_out(tmp_path: Path) -> None:
+    async with enclave(tmp_path) as path, connected(path) as silent:
+        await silent.boot()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_and_never_listen, silent)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            async with connected(path) as successor:
+                with trio.fail_after(60):
+                    introduced = await successor.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert isinstance(introduced, link.Introduction)
+            nursery.cancel_scope.cancel()
+
+
+async def ask_and_never_listen(host: HostLink) -> None:
+    """Ask until neither side can send any more."""
+    for number in itertools.count():
+        await host.send(link.RequestChallenge(number.to_bytes(32)))

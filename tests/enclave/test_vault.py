@@ -90,3 +90,21 @@ def test_a_log_of_another_vault_secret_is_not_resumed() -> None:
 
 def test_the_secret_is_not_shown() -> None:
     assert "\\x01" not in repr(OpenedVault(b"\x01" * 32, b"sealed"))
+
+
+def test_a_log_begins_with_a_vault_that_was_made_for_it() -> None:
+    """Before the policy is on it, the key's owner could seal a secret of his own, and know the log's keys for ever."""
+    boot = configured(CountingVault())
+    at_once(boot.open_vault(b"sealed by the operator"))
+    with pytest.raises(IllegalCommandError, match="vault made for it"):
+        boot.finish("", "0" * 32)
+
+
+def test_a_log_that_exists_goes_on_with_its_sealed_vault() -> None:
+    first = configured(FixedVault())
+    sealed = at_once(first.open_vault(b""))
+    _, effects = first.finish("", "0" * 32)
+    later = configured(FixedVault())
+    at_once(later.open_vault(sealed))
+    later.resume(tuple(effect.leaf for effect in effects))  # type: ignore[union-attr]  # only leaves at genesis
+    later.finish("", "0" * 32)

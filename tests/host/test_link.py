@@ -3,13 +3,14 @@
 import asyncio
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import create_engine, delete, select
 from tests.host.fake_enclave import FakeEnclave
 from tests.host.fake_node import Offered
 from tests.host.town import CONFIGURATION, Town
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.link_connection import VAULT_LIMIT_S
+from pinaivu_host.store.database import sqlite_url
 from pinaivu_host.store.schema import SEALED_VAULTS
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.wire.link import (
@@ -240,16 +241,29 @@ async def test_the_vault_is_opened_and_stored_before_the_log_goes_on(town: Town)
     assert enclave.all_of(OpenVault)[0].sealed == enclave.sealed_vault
 
 
-async def test_a_vault_that_was_stored_before_a_boot_broke_off_is_opened_again(closed_town: Town) -> None:
+async def test_a_log_that_has_not_begun_asks_for_a_vault_of_its_own_and_sets_the_stored_one_aside(
+    closed_town: Town,
+) -> None:
+    """A vault sealed before the log began may be anybody's; the enclave would not begin a log with it."""
     town = closed_town
     town.enclave.refused[FinishResume] = "later"
     await town.enclave.start()
     await town.open_host()
     await town.enclave.heard(OpenVault, count=2)
-    assert [one.sealed for one in town.enclave.all_of(OpenVault)][:2] == [b"", town.enclave.sealed_vault]
+    former = town.enclave.sealed_vault
+    assert await town.host.link.vault.load() == former
+    town.enclave.sealed_vault = b"sealed by the next enclave"
+    await town.enclave.heard(OpenVault, count=4)
     town.enclave.refused = {}
     await town.host.link.wait_ready()
+    assert {one.sealed for one in town.enclave.all_of(OpenVault)} == {b""}
+    assert await town.host.link.vault.load() == b"sealed by the next enclave"
     await town.close()
+    engine = create_engine(sqlite_url(town.folder / "data"))
+    with engine.connect() as connection:
+        rows = connection.execute(select(SEALED_VAULTS).where(SEALED_VAULTS.c.sealed == former)).all()
+    engine.dispose()
+    assert [row.origin.startswith(f"{town.host.link.vault.origin} until ") for row in rows] == [True]
 
 
 async def test_a_vault_that_cannot_be_opened_is_tried_again(closed_town: Town) -> None:

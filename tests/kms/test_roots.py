@@ -12,6 +12,7 @@ from pinaivu_enclave.kms.roots import amazon_roots_pem, tls_context
 from pinaivu_enclave.vault import VaultError
 from pinaivu_shared.configuration import Configuration, Platform
 
+from .authority import Authority
 from .lab import TRUSTED, configuration
 
 PUBLISHED_SHA256 = {  # Amazon Trust Services, "Root CAs": of the DER
@@ -70,3 +71,14 @@ def test_every_context_demands_a_certificate_for_the_host_name_and_tls_1_2() -> 
         assert context.check_hostname
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize(
+    "name", [b"\x0c\x08evil\xff\xfe\xfd\xfc", b"\x1e\x08" + b"\xd8\x00" * 4], ids=["bad-utf-8", "surrogates"]
+)
+def test_a_root_that_openssl_does_not_take_costs_the_vault_and_not_the_enclave(name: bytes) -> None:
+    """Pyca reads a certificate's name only when asked, OpenSSL at once; this one can be measured, and no more."""
+    der = bytes.fromhex(Authority("evilevil").root_hex)
+    assert b"\x0c\x08evilevil" in der
+    with pytest.raises(VaultError, match="tls_root is no"):
+        tls_context(on("qemu", der.replace(b"\x0c\x08evilevil", name).hex()))

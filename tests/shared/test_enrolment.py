@@ -112,6 +112,10 @@ def test_the_command_says_what_is_wrong(service: Service, tmp_path: Path, capsys
     assert attestation(["trust", *given]) == 1
     assert "attestation chain" in capsys.readouterr().err
     assert attestation(["trust", *given, "--platform", "simulator"]) == 2
+    debug = {"Measurements": {f"PCR{index}": "00" * 48 for index in range(3)}}
+    (tmp_path / "debug").write_text(json.dumps(debug))
+    assert attestation(["trust", given[0], "--pcrs", str(tmp_path / "debug"), "--nonce", NONCE.hex()]) == 2
+    assert "must not be zero" in capsys.readouterr().err
     assert attestation(["trust", *given, "--platform", "qemu"]) == 2
     assert attestation(["trust", *given, "--root", "/dev/null"]) == 2
     assert capsys.readouterr().out == ""

@@ -130,7 +130,7 @@ class Coordinator:
             node_id=session.node_id,
             public_key=public_key.hex(),
             operator=session.operator,
-            registered_ms=now_ms,
+            registered_ms=now_ms if known is None else max(now_ms, known.registered_ms + 1),
             coordinator_signature="",
         )
         self._state.fold(leaf)

@@ -19,11 +19,12 @@ REQUEST_WINDOW_MS: Final = 300_000
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
-    """A node the market knows: its whole public key (raw, 32 bytes) and who says to operate it."""
+    """A node the market knows: its whole public key (raw, 32 bytes), who says to operate it, and since when."""
 
     node_id: str
     public_key: bytes
     operator: str
+    registered_ms: int
 
 
 class MarketState:
@@ -44,7 +45,7 @@ class MarketState:
                 self._fold_receipt(leaf)
             case RegistrationLeaf():
                 public_key = bytes.fromhex(leaf.public_key)
-                self.nodes[leaf.node_id] = NodeRecord(leaf.node_id, public_key, leaf.operator)
+                self.nodes[leaf.node_id] = NodeRecord(leaf.node_id, public_key, leaf.operator, leaf.registered_ms)
             case ConfigurationLeaf():
                 self.configuration = leaf.configuration
             case EpochLeaf():

@@ -109,9 +109,14 @@ class Resumption:
             raise VerificationError("configuration", "the leaf repeats the one in force")
 
     def _check_registration(self, leaf: RegistrationLeaf) -> None:
+        """Times grow, so that an old registration cannot be written once more where another leaf was."""
         known = self.state.nodes.get(leaf.node_id)
-        if known is not None and (known.operator == leaf.operator or known.public_key.hex() != leaf.public_key):
+        if known is None:
+            return
+        if known.operator == leaf.operator or known.public_key.hex() != leaf.public_key:
             raise VerificationError("leaf", f"a registration of {leaf.node_id} that changes nothing, or its key")
+        if leaf.registered_ms <= known.registered_ms:
+            raise VerificationError("leaf", f"a registration of {leaf.node_id} older than the one before it")
 
 
 def _digest(configuration: Configuration | None) -> str:

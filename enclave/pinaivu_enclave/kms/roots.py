@@ -22,7 +22,10 @@ def tls_context(configuration: Configuration) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=_trusted_pem(configuration))
+    try:
+        context.load_verify_locations(cadata=_trusted_pem(configuration))
+    except ssl.SSLError as error:  # OpenSSL reads all of a certificate, pyca what it is asked for
+        raise VaultError(f"configuration: kms.tls_root is no certificate that OpenSSL takes: {error.reason}") from error
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     return context

@@ -1,6 +1,6 @@
-"""The sealed vault secret of one log, as KMS gave it: written once, never overwritten."""
+"""The sealed vault secret of one log, as KMS gave it: never overwritten, and set aside only while there is no log."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.errors import VaultConflictError
@@ -25,6 +25,17 @@ class SealedVault:
         stored = await self._database.write(lambda connection: self._keep(connection, sealed))
         if stored != sealed:
             raise VaultConflictError(self.origin, stored=digest_of(stored), given=digest_of(sealed))
+
+    async def begin(self, sealed: bytes) -> None:
+        """Return once the vault of a log that begins is on disk. One of an earlier beginning is set aside, not lost."""
+        await self._database.write(lambda connection: self._begin(connection, sealed))
+
+    def _begin(self, connection: Connection, sealed: bytes) -> None:
+        stored = self._stored(connection)
+        if stored and stored != sealed:
+            place = update(SEALED_VAULTS).where(SEALED_VAULTS.c.origin == self.origin)
+            connection.execute(place.values(origin=f"{self.origin} until {now_ms()}"))
+        self._keep(connection, sealed)
 
     def _stored(self, connection: Connection) -> bytes:
         query = select(SEALED_VAULTS.c.sealed).where(SEALED_VAULTS.c.origin == self.origin)
