@@ -142,6 +142,7 @@ def test_archives_zeros_and_gzip_may_follow_each_other_as_linux_unpacks_them() -
         zipped(BOOT) + bytes(7) + zipped(APPLICATION),
         BOOT + zipped(APPLICATION),
         padded(zipped(BOOT)) + APPLICATION,
+        TRAILER + padded(zipped(BOOT)) + bytes(1) + zipped(APPLICATION),
         zipped(BOOT + bytes(512) + APPLICATION),
     ):
         assert read_cpio(raw) == both
