@@ -58,14 +58,13 @@ def test_two_people_build_the_same_image(plan: BuildPlan, lock: Path, elsewhere:
 
 
 def test_a_changed_file_is_named_with_its_input_and_registers(
-    image: Path, lock: Path, elsewhere: Surroundings, tmp_path: Path
+    lock: Path, elsewhere: Surroundings, tmp_path: Path
 ) -> None:
-    source = elsewhere.checkout / CHANGED
+    source, before, after = elsewhere.checkout / CHANGED, tmp_path / "before.eif", tmp_path / "after.eif"
+    assert elsewhere.build(before, lock=lock).returncode == 0
     source.write_text(source.read_text() + "\n# changed\n")
-    changed = tmp_path / "changed.eif"
-    built = elsewhere.build(changed, lock=lock)
-    assert built.returncode == 0, built.stderr
-    compared = elsewhere.run("diff", image, changed, "--json")
+    assert elsewhere.build(after, lock=lock).returncode == 0
+    compared = elsewhere.run("diff", before, after, "--json")
     assert compared.returncode == 1, compared.stderr
     said = json.loads(compared.stdout)
     assert [change["input"] for change in said["inputs"]] == ["pinaivu"]
