@@ -37,23 +37,34 @@ class DataDirectory:
         self.trust = folder / "trust.json"
         self.aws_credentials = folder / "credentials"
         self.kms_policy = folder / "kms-policy.json"
+        self.pcrs = folder / "pcrs.json"
         self.admin_key_file = folder / "admin.key"
         self.api_key_file = folder / "api.key"
         self.pids = folder / "pids.json"
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep other networks off this folder; CallerError when one is on it. Two would fork one log."""
+    def in_use(self) -> Iterator[int]:
+        """Keep other networks off this folder; CallerError when one is on it. Two would fork one log.
+
+        Gives the lock's file descriptor, which every part inherits: so parts that outlive their supervisor keep the
+        folder as well.
+        """
         with (self.folder / "lock").open("wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CallerError(f"another network runs on {self.folder}: end it or use another --data-dir") from None
+                raise CallerError(
+                    f"another network runs on {self.folder}: end it or use another --data-dir; "
+                    f"its processes, should its supervisor be gone: {self._last_processes()}"
+                ) from None
             if (self.folder / "vault.secret").exists():
                 raise CallerError(
                     f"{self.folder} is of a version before KMS, which cannot go on: use another --data-dir"
                 )
-            yield
+            yield lock.fileno()
+
+    def _last_processes(self) -> str:
+        return self.pids.read_text(encoding="utf-8") if self.pids.exists() else "unknown"
 
     def pki(self) -> SimulatedPki:
         """The simulated platform's root."""

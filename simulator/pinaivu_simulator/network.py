@@ -44,15 +44,18 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Network:
     """A running network. `describe` is the line that `pinaivu dev --json` prints."""
 
-    def __init__(self, plan: NetworkPlan, data: DataDirectory, models: list[str], sockets: Path) -> None:
+    def __init__(self, plan: NetworkPlan, data: DataDirectory, models: list[str], sockets: Path, lock: int) -> None:
         self.plan, self.data, self.models = plan, data, models
         self.base_url = f"http://127.0.0.1:{plan.port}/v1"
         self._kms_port = free_port()
-        self.kms = Part("kms", self._kms_arguments(), stop_seconds=5)
-        self.enclave = Part("enclave", self._enclave_arguments(sockets), stop_seconds=5)
-        self.host = Part("host", self._host_arguments(sockets), stop_seconds=40, environment=data.aws_environment())
+        self.kms = Part("kms", self._kms_arguments(), stop_seconds=5, held=lock)
+        self.enclave = Part("enclave", self._enclave_arguments(sockets), stop_seconds=5, held=lock)
+        self.host = Part(
+            "host", self._host_arguments(sockets), stop_seconds=40, held=lock, environment=data.aws_environment()
+        )
         self.nodes = [
-            Part(f"node-{number}", self._node_arguments(number), stop_seconds=40) for number in range(1, plan.nodes + 1)
+            Part(f"node-{number}", self._node_arguments(number), stop_seconds=40, held=lock)
+            for number in range(1, plan.nodes + 1)
         ]
 
     @property
@@ -145,20 +148,20 @@ class Network:
 async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
     """A network that is ready, and ended in order (nodes, host, enclave, KMS) when the block is left."""
     data = DataDirectory(plan.folder)
-    with data.in_use():
+    with data.in_use() as lock:
         _require_free(plan.port)
-        async with _started(plan, data) as network:
+        async with _started(plan, data, lock) as network:
             yield network
 
 
 @asynccontextmanager
-async def _started(plan: NetworkPlan, data: DataDirectory) -> AsyncIterator[Network]:
+async def _started(plan: NetworkPlan, data: DataDirectory, lock: int) -> AsyncIterator[Network]:
     models = await _models_of(plan.engine)
     _configure(data, models)
     data.admin_key()
     await _keep_api_key(data)
     with tempfile.TemporaryDirectory(prefix="pinaivu-") as sockets:
-        network = Network(plan, data, models, Path(sockets))
+        network = Network(plan, data, models, Path(sockets), lock)
         async with trio.open_nursery() as nursery:
             for part in network.service:
                 nursery.start_soon(part.supervise, network.write_process_ids)
@@ -182,6 +185,8 @@ def _configure(data: DataDirectory, models: list[str]) -> None:
     write_private(data.configuration, configuration)
     policy = key_policy(SIMULATED_MEASUREMENTS, configuration, role=ROLE, administrator=None)
     write_private(data.kms_policy, json.dumps(policy).encode())
+    registers = {f"PCR{index}": value.hex() for index, value in SIMULATED_MEASUREMENTS.items()}
+    write_private(data.pcrs, json.dumps({"Measurements": registers}).encode())
     kms.credentials  # noqa: B018 - made at first use, and the host needs them
 
 

@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Part:
-    """One program of the network, as `pinaivu <arguments>`, in our environment unless it has its own."""
+    """One program of the network, as `pinaivu <arguments>`, in our environment unless it has its own.
+
+    It inherits the file descriptor `held`; what it prints on stdout is for programs and goes nowhere.
+    """
 
     def __init__(
         self,
@@ -25,9 +28,10 @@ class Part:
         arguments: Sequence[str],
         *,
         stop_seconds: float,
+        held: int,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.name, self.stop_seconds = name, stop_seconds
+        self.name, self.stop_seconds, self._held = name, stop_seconds, held
         self._command = [sys.executable, "-m", "pinaivu_shared.command", *arguments]
         self._environment = environment
         self._process: trio.Process | None = None
@@ -47,8 +51,9 @@ class Part:
             self._process = await trio.lowlevel.open_process(
                 self._command,
                 stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
+                stdout=subprocess.DEVNULL,
                 start_new_session=True,
+                pass_fds=(self._held,),
                 env=self._environment,
             )
             changed()

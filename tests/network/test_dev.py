@@ -1,11 +1,17 @@
 """`pinaivu dev` where it cannot run: one line that says why, exit status 2, no traceback."""
 
+import fcntl
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.network.conftest import Description, running
+
+from pinaivu_shared.enrolment import read_measurements
 
 
 def dev(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,6 +28,35 @@ def check_refused(ended: subprocess.CompletedProcess[str], why: str) -> None:
 def test_a_folder_is_for_one_network(tmp_path: Path) -> None:
     with running(tmp_path, "echo", nodes=1):
         check_refused(dev("--engine", "echo", "--port", "0", "--data-dir", tmp_path), "another network")
+
+
+def test_parts_that_outlive_their_supervisor_keep_the_folder_and_are_named(tmp_path: Path) -> None:
+    """A second network on one log would fork it."""
+    command = [sys.executable, "-m", "pinaivu_shared.command", "dev", "--json", "--engine", "echo", "--nodes", "1"]
+    folder = ["--port", "0", "--data-dir", str(tmp_path)]
+    with subprocess.Popen([*command, *folder], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        pids = json.loads(supervisor.stdout.readline())["pids"]
+        supervisor.kill()
+    parts = [pids["host"], pids["enclave"], pids["kms"], *pids["nodes"]]
+    ended = dev("--engine", "echo", *folder)
+    for pid in parts:
+        os.kill(pid, signal.SIGKILL)
+    check_refused(ended, "another network")
+    assert all(str(pid) in ended.stderr for pid in parts)
+    with (tmp_path / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # once they are gone the folder is free
+    with running(tmp_path, "echo", nodes=1) as network:
+        assert network["models"] == ["echo"]
+
+
+def test_the_measurements_to_rehearse_an_audit_with_lie_in_the_folder(
+    tmp_path: Path, echo_network: Description
+) -> None:
+    folder = Path(echo_network["trust"]).parent
+    trust = json.loads((folder / "trust.json").read_text())
+    measured = read_measurements((folder / "pcrs.json").read_bytes())
+    assert {str(index): value.hex() for index, value in measured.items()} == trust["pcrs"]
 
 
 def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
