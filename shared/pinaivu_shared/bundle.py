@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from pinaivu_shared.canonical import DuplicateKeyError, Hex32, convert, decode, encode, parse_json
+from pinaivu_shared.canonical import Hex32, convert, decode, encode, parse_json
 from pinaivu_shared.commitments import request_commitment, response_commitment
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch, verify_epoch_archived
+from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
@@ -64,18 +65,21 @@ class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_bundle(raw: bytes) -> Bundle:
-    """Read a bundle. UnreadableError for what is no JSON object, VerificationError for JSON of another shape."""
+    """Read a bundle; UnreadableError for everything of another form, the gateway's error body among it."""
     if len(raw) > MAX_BUNDLE_BYTES:
         raise UnreadableError(f"bundle: {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are allowed")
+    if refusal := service_error(raw):
+        raise UnreadableError(f"bundle: this is the service's error: {refusal}")
     try:
         parsed = parse_json(raw)
-    except DuplicateKeyError as error:
-        raise VerificationError("bundle", str(error)) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"bundle: not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise UnreadableError("bundle: not a JSON object")
-    return convert(parsed, Bundle, check="bundle")
+    try:
+        return convert(parsed, Bundle, check="bundle")
+    except VerificationError as error:
+        raise UnreadableError(str(error)) from error
 
 
 def verify_bundle(

@@ -1,6 +1,7 @@
 """Commands that need nothing but evidence: `pinaivu verify` and `pinaivu attestation`. Neither touches the network.
 
-Exit status: 0 valid, 1 not valid (the failing check is named), 2 cannot be read.
+Exit status: 0 valid, 1 not valid (the failing check is named), 2 cannot be read, or asked for in a way that cannot be
+answered. With `--json` the last of these has no `valid`, for nothing was judged: `{"error": CODE, "detail": …}`.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.report import printable, report_lines
 
 VALID, NOT_VALID, UNREADABLE = 0, 1, 2
 NOT_GIVEN = "(not given)"
@@ -68,28 +71,26 @@ def _judge(as_json: bool, command: Callable[[], dict[str, Any]]) -> int:  # noqa
     try:
         found = command()
     except VerificationError as error:
-        _print({"valid": False, "check": error.check, "detail": error.detail}, as_json=as_json)
-        return NOT_VALID
+        refusal = {"valid": False, "check": error.check, "detail": error.detail}
+        return _refuse(NOT_VALID, f"not valid: {error}", refusal if as_json else None)
     except (UnreadableError, CallerError) as error:
-        _print({"valid": False, "check": "unreadable", "detail": str(error)}, as_json=as_json)
-        return UNREADABLE
-    _print(found, as_json=as_json)
+        kind = "cannot be read" if isinstance(error, UnreadableError) else "cannot be asked so"
+        refusal = {"error": error.code, "detail": str(error)}
+        return _refuse(UNREADABLE, f"{kind}: {error}", refusal if as_json else None)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for line in report_lines(found):
+            print(line)
     return VALID
 
 
-def _print(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found))
-    elif found.get("valid") is False:
-        print(f"not valid: {found['check']}: {_printable(found['detail'])}", file=sys.stderr)
+def _refuse(status: int, text: str, as_json: dict[str, Any] | None) -> int:
+    if as_json is None:
+        print(printable(text), file=sys.stderr)
     else:
-        for name, value in found.items():
-            print(f"{name:<20} {_printable(value)}")
-
-
-def _printable(value: object) -> str:
-    """Text that cannot move the cursor, change colours or begin a line of its own."""
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in str(value))
+        print(json.dumps(as_json))
+    return status
 
 
 def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -129,6 +130,7 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
 
     trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
     raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    _parse_document(raw)
     nonce = None if chosen.nonce is NOT_GIVEN else _hex(chosen.nonce)
     if chosen.at is not NOT_GIVEN:
         at_ms = _time_ms(chosen.at)
@@ -150,9 +152,11 @@ def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.trust import MAX_TRUST_BYTES
 
     if chosen.platform not in {"nitro", "simulator"}:
-        raise UnreadableError(f"platform: {chosen.platform!r} is none whose documents can be verified")
-    if (chosen.root is NOT_GIVEN) != (chosen.platform == "nitro"):
-        raise UnreadableError("root: nitro has AWS's and takes no other; the simulator needs its own")
+        raise CallerError(f"--platform {chosen.platform}: there are nitro and simulator; QEMU's documents are unsigned")
+    if chosen.platform == "nitro" and chosen.root is not NOT_GIVEN:
+        raise CallerError("--root: platform nitro has AWS's root and takes no other; --root goes with simulator")
+    if chosen.platform == "simulator" and chosen.root is NOT_GIVEN:
+        raise CallerError("--root: platform simulator needs a PEM file with its root; without one there is only nitro")
     pem = b"" if chosen.root is NOT_GIVEN else _read(chosen.root, MAX_TRUST_BYTES)
     trust = enrol(
         read_answer(_read(chosen.document, 8 * MAX_DOCUMENT_BYTES)),
@@ -167,14 +171,20 @@ def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
-    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, parse_unverified
+    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
 
-    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    unverified = _parse_document(_document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES)))
+    return {"verified": False, **_fields(unverified)}
+
+
+def _parse_document(raw: bytes) -> Any:  # noqa: ANN401 - an UnverifiedDocument, whose module is a heavy import
+    """A document by its form; what has another is no evidence that fails, but nothing to judge."""
+    from pinaivu_shared.attestation.document import parse_unverified
+
     try:
-        unverified = parse_unverified(raw)
+        return parse_unverified(raw)
     except VerificationError as error:
         raise UnreadableError(str(error)) from error
-    return {"verified": False, **_fields(unverified)}
 
 
 def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not, the fields have the same names
@@ -193,6 +203,8 @@ def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not,
 
 
 def _read(name: str, max_bytes: int) -> bytes:
+    if not name:
+        raise CallerError("the name of a file is empty")
     try:
         if name == "-":
             content = sys.stdin.buffer.read(max_bytes + 1)
@@ -255,6 +267,8 @@ def _document_bytes(content: bytes) -> bytes:
 
 
 def _answered_document(content: bytes) -> bytes:
+    if refusal := service_error(content):
+        raise UnreadableError(f"attestation: this is the service's error: {refusal}")
     try:
         return str(msgspec.json.decode(content)["document"]).encode()
     except (ValueError, RecursionError, LookupError, TypeError) as error:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pinaivu_shared.attestation.policy import IMAGE_PCRS, MeasurementPolicy
 from pinaivu_shared.configuration import Platform
 from pinaivu_shared.epoch import verify_epoch_at_first_sight
+from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError
 from pinaivu_shared.log.keys import format_vkey
 
@@ -52,7 +53,9 @@ def read_measurements(raw: bytes) -> dict[int, bytes]:
 
 
 def read_answer(raw: bytes) -> Answer:
-    """The gateway's answer; UnreadableError for anything else."""
+    """The gateway's answer; UnreadableError for anything else, its error body among it."""
+    if refusal := service_error(raw):
+        raise UnreadableError(f"attestation: this is the service's error: {refusal}")
     try:
         return msgspec.json.decode(raw, type=Answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -56,8 +56,13 @@ def parse_trust(raw: bytes) -> TrustFile:
         raise UnreadableError(f"trust file: {len(raw)} bytes, at most {MAX_TRUST_BYTES} are allowed")
     try:
         text = convert(parse_json(raw), _TrustText, check="trust file")
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"trust file: not JSON: {error}") from error
+    except VerificationError as error:
+        raise UnreadableError(str(error)) from error
+    try:
         return _resolve(text)
-    except (ValueError, RecursionError, VerificationError, CallerError) as error:
+    except (ValueError, VerificationError, CallerError) as error:
         raise UnreadableError(f"trust file: {error}") from error
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.enclave.market import Market
 from tests.shared.evidence import ANSWER, REQUEST, Evidence, make_evidence
 
 from pinaivu_shared.attestation.roots import AWS_NITRO_ROOT_PEM
 from pinaivu_shared.bundle import VerifiedBundle, parse_bundle, verify_bundle
+from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.log.keys import Algorithm, VerifierKey, format_vkey
 from pinaivu_shared.signed import P256_ORDER
@@ -101,7 +104,9 @@ SIGNED_FIELDS = [path for path in leaves_of(GENUINE.bundle) if path[0] in SIGNED
 
 @pytest.mark.parametrize("path", SIGNED_FIELDS, ids=lambda path: ".".join(map(str, path)))
 def test_any_signed_field_changed_is_refused(path: Path) -> None:
-    failing_check(tampered(change_at(path, another)))
+    """Some fields have so few spellings that the changed bundle cannot even be read."""
+    with pytest.raises((VerificationError, UnreadableError)):
+        judge(tampered(change_at(path, another)))
 
 
 @pytest.mark.parametrize("part", ["attestation", "proof"])
@@ -138,12 +143,6 @@ FAILURES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("signature in upper case", change_at(("receipt", "coordinator_signature"), str.upper), "receipt signature"),
     ("signature longer", change_at(("receipt", "coordinator_signature"), trailing_signature_byte), "receipt signature"),
     ("payment raised", change_at(("receipt", "payment_amount"), lambda _: "1.000000 USDC"), "receipt signature"),
-    ("a receipt field added", lambda bundle: bundle["receipt"].update(extra=1), "bundle"),
-    ("a receipt field removed", lambda bundle: bundle["receipt"].pop("outcome"), "bundle"),
-    ("a bundle part added", lambda bundle: bundle.update(extra=1), "bundle"),
-    ("a bundle part removed", lambda bundle: bundle.pop("transcript"), "bundle"),
-    ("a float for an integer", change_at(("receipt", "prompt_tokens"), float), "bundle"),
-    ("true for an integer", change_at(("receipt", "version"), lambda _: True), "bundle"),
     ("manifest of another epoch", change_at(("manifest", "epoch"), lambda epoch: epoch + 1), "attestation manifest"),
     ("configuration altered", change_at(("configuration", "fee_bps"), lambda _: 0), "configuration"),
     ("transcript altered", change_at(("transcript", "bids", 1, "bid", "input_price"), lambda _: 39_999), "transcript"),
@@ -157,6 +156,22 @@ FAILURES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
 @pytest.mark.parametrize(("change", "check"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
 def test_each_tampering_is_named(change: Callable[[dict[str, Any]], object], check: str) -> None:
     assert failing_check(tampered(change)) == check
+
+
+OTHER_SHAPES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
+    ("a receipt field added", lambda bundle: bundle["receipt"].update(extra=1)),
+    ("a receipt field removed", lambda bundle: bundle["receipt"].pop("outcome")),
+    ("a bundle part added", lambda bundle: bundle.update(extra=1)),
+    ("a bundle part removed", lambda bundle: bundle.pop("transcript")),
+    ("a float for an integer", change_at(("receipt", "prompt_tokens"), float)),
+    ("true for an integer", change_at(("receipt", "version"), lambda _: True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [row[1] for row in OTHER_SHAPES], ids=[row[0] for row in OTHER_SHAPES])
+def test_a_bundle_of_another_shape_cannot_be_read(change: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(UnreadableError, match=r"^bundle: not of the expected shape: "):
+        judge(tampered(change))
 
 
 def test_a_receipt_of_one_epoch_does_not_go_with_the_attestation_of_another() -> None:
@@ -228,8 +243,9 @@ def test_a_quorum_nobody_cosigned_is_refused() -> None:
     ids=["zero PCR0", "no PCR2", "AWS root", "nitro with own root", "platform", "no log", "quorum", "extra", "root"],
 )  # fmt: skip
 def test_a_trust_file_that_makes_no_sense_is_not_half_believed(changes: dict[str, Any]) -> None:
-    with pytest.raises(UnreadableError, match=r"trust file|trust root"):
+    with pytest.raises(UnreadableError, match=r"trust file|trust root") as caught:
         parse_trust(json.dumps({**GENUINE.trust, **changes}).encode())
+    assert str(caught.value).count("trust file") <= 1
 
 
 @pytest.mark.parametrize(
@@ -257,7 +273,7 @@ def test_without_the_salt_nothing_opens() -> None:
 def test_a_duplicated_field_is_refused() -> None:
     text = json.dumps(GENUINE.bundle)
     for field in ('"outcome": "completed"', '"version": 1', '"origin": "pinaivu.test/log"'):
-        with pytest.raises(VerificationError, match="twice"):
+        with pytest.raises(UnreadableError, match="twice"):
             parse_bundle(text.replace(field, f"{field}, {field}", 1).encode())
 
 
@@ -269,3 +285,17 @@ def test_a_duplicated_field_is_refused() -> None:
 def test_what_is_no_bundle_cannot_be_read(content: bytes) -> None:
     with pytest.raises(UnreadableError):
         parse_bundle(content)
+
+
+def test_the_services_error_in_place_of_a_bundle_is_said() -> None:
+    body = {"error": {"message": "no such receipt", "type": "invalid_request_error", "param": None, "code": "x"}}
+    with pytest.raises(UnreadableError, match="this is the service's error: no such receipt"):
+        parse_bundle(json.dumps({**body, "request_id": "req_1"}).encode())
+
+
+@given(st.binary())
+@example(b"[" * 100_000)
+@example(b'{"error": "text"}')
+@example(b'{"error": {"message": "\xff"}}')
+def test_any_other_bytes_are_no_error_of_the_service(raw: bytes) -> None:
+    assert service_error(raw) is None

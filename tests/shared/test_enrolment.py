@@ -111,14 +111,36 @@ def test_the_command_says_what_is_wrong(service: Service, tmp_path: Path, capsys
     given = [str(tmp_path / "answer"), "--pcrs", str(tmp_path / "pcrs"), "--nonce", NONCE.hex()]
     assert attestation(["trust", *given]) == 1
     assert "attestation chain" in capsys.readouterr().err
-    assert attestation(["trust", *given, "--platform", "simulator"]) == 2
     debug = {"Measurements": {f"PCR{index}": "00" * 48 for index in range(3)}}
     (tmp_path / "debug").write_text(json.dumps(debug))
     assert attestation(["trust", given[0], "--pcrs", str(tmp_path / "debug"), "--nonce", NONCE.hex()]) == 2
-    assert "must not be zero" in capsys.readouterr().err
-    assert attestation(["trust", *given, "--platform", "qemu"]) == 2
-    assert attestation(["trust", *given, "--root", "/dev/null"]) == 2
-    assert capsys.readouterr().out == ""
+    printed = capsys.readouterr()
+    assert "must not be zero" in printed.err
+    (tmp_path / "answer").write_text('{"error": {"message": "the enclave is not there"}}')
+    assert attestation(["trust", *given]) == 2
+    assert "this is the service's error: the enclave is not there" in capsys.readouterr().err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--platform", "simulator"), "--root: platform simulator needs"),
+        (("--platform", "qemu"), "--platform qemu: there are nitro and simulator"),
+        (("--platform", ""), "--platform : there are nitro and simulator"),
+        (("--root", "/dev/null"), "--root: platform nitro has AWS's root and takes no other"),
+        (("--platform", "simulator", "--root", ""), "the name of a file is empty"),
+    ],
+)
+def test_a_platform_and_a_root_that_do_not_go_together_are_refused_with_what_would(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "answer").write_bytes(msgspec.json.encode(service.answer))
+    (tmp_path / "pcrs").write_text(json.dumps(DESCRIBED))
+    given = [str(tmp_path / "answer"), "--pcrs", str(tmp_path / "pcrs"), "--nonce", NONCE.hex()]
+    assert attestation(["trust", *given, *flags]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.startswith(f"cannot be asked so: {said}")) == ("", True)
 
 
 @given(st.binary())

@@ -1,6 +1,7 @@
 """`pinaivu verify` and `pinaivu attestation` as people and scripts run them: exit status, output, no network."""
 
 import base64
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.shared.evidence import ANSWER, REQUEST, make_evidence
+
+from pinaivu_shared.report import report_lines
 
 GENUINE = make_evidence()
 NO_NETWORK = """
@@ -73,10 +76,48 @@ def test_what_is_no_bundle_exits_2(content: bytes, trust: Path) -> None:
     assert run("verify", "-", "--trust", trust, content=content).returncode == 2
 
 
+def lacking(name: str) -> dict[str, object]:
+    return {part: value for part, value in GENUINE.bundle.items() if part != name}
+
+
+ERROR_BODY = {"error": {"message": "no such receipt\x1b[2J", "type": "x", "param": None, "code": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (ERROR_BODY, "bundle: this is the service's error: no such receipt\\x1b[2J\n"),
+        (lacking("receipt"), "bundle: not of the expected shape: Object missing required field `receipt`\n"),
+        (lacking("proof"), "bundle: not of the expected shape: Object missing required field `proof`\n"),
+        ({**GENUINE.bundle, "receipt": []}, "bundle: not of the expected shape: Expected `object`"),
+        ("# A page", "bundle: not JSON: "),
+    ],
+    ids=["error", "no receipt", "no proof", "list", "page"],
+)
+def test_what_is_of_another_form_cannot_be_read_and_is_no_verdict(
+    tmp_path: Path, trust: Path, content: object, said: str
+) -> None:
+    bundle = write(tmp_path, "odd", content)
+    ended = run("verify", bundle, "--trust", trust)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"cannot be read: {said}")
+    ended = run("verify", bundle, "--trust", trust, "--json")
+    found = json.loads(ended.stdout)
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert (found.keys(), found["error"]) == ({"error", "detail"}, "unreadable")
+
+
+def test_a_trust_file_of_another_form_is_named_once(tmp_path: Path, bundle: Path) -> None:
+    ended = run("verify", bundle, "--trust", write(tmp_path, "odd", {}))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("cannot be read: trust file: not of the expected shape: ")
+
+
 def test_a_missing_file_exits_2(tmp_path: Path, bundle: Path, trust: Path) -> None:
     assert run("verify", tmp_path / "nowhere", "--trust", trust).returncode == 2
     assert run("verify", bundle, "--trust", tmp_path / "nowhere").returncode == 2
     assert run("verify", bundle).returncode == 2
+    assert run("verify", bundle, "--trust", "").stderr == "cannot be asked so: the name of a file is empty\n"
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -114,8 +155,88 @@ def test_an_attestation_document_is_shown_and_judged(tmp_path: Path, trust: Path
     assert run("attestation", "verify", document, "--trust", trust, "--at", "0").returncode == 1
 
 
-def test_what_is_no_document_exits_2(trust: Path) -> None:
-    assert run("attestation", "show", "-", content=b"garbage").returncode == 2
+@pytest.mark.parametrize("content", [b"garbage", b"# A page, in prose", b"\xd2\x84", json.dumps(ERROR_BODY).encode()])
+def test_what_is_no_document_exits_2(trust: Path, content: bytes) -> None:
+    for command in (("show", "-"), ("verify", "-", "--trust", trust), ("verify", "-", "--trust", trust, "--at", "0")):
+        ended = run("attestation", *command, content=content)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith("cannot be read: attestation")
+
+
+def test_people_read_words_and_one_register_a_line(tmp_path: Path, bundle: Path, trust: Path) -> None:
+    said = run("verify", bundle, "--trust", trust).stdout.splitlines()
+    assert [line.split(maxsplit=1) for line in said if line.startswith(("valid", "opened"))] == [
+        ["valid", "yes"],
+        ["opened_commitments", "none"],
+    ]
+    document = write(tmp_path, "document", GENUINE.bundle["attestation"])
+    shown = run("attestation", "show", document, "--json")
+    said = run("attestation", "show", document).stdout.splitlines()
+    assert said[0].split(maxsplit=1) == ["verified", "not checked"]
+    assert not [line for line in said if "{" in line]
+    pcr0 = json.loads(shown.stdout)["pcrs"]["0"]
+    assert f"PCR0                 {pcr0}" in said
+
+
+def test_zero_registers_that_follow_each_other_share_a_line() -> None:
+    pcrs = {str(index): "00" * 48 for index in (0, *range(5, 16), 18)} | {"1": "a0" * 48, "16": "0b" * 48}
+    assert [line.split() for line in report_lines({"pcrs": pcrs})] == [
+        ["PCR0", "zero"],
+        ["PCR1", "a0" * 48],
+        ["PCR5-15", "zero"],
+        ["PCR16", "0b" * 48],
+        ["PCR18", "zero"],
+    ]
+    assert [line.split(maxsplit=1)[1] for line in report_lines({"a": ["x", "y"], "b": False, "c": None})] == [
+        "x, y",
+        "no",
+        "none",
+    ]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout) == (0, f"pinaivu {importlib.metadata.version('pinaivu')}\n")
+
+
+WITHOUT = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name == LACKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Gone())
+from pinaivu_shared.command import main
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("lacked", "command", "extra"),
+    [
+        ("sqlalchemy", ("host", "create-key", "--data-dir", "d", "--account", "a", "--create"), "pinaivu[host]"),
+        ("trio", ("dev",), "pinaivu[simulator]"),
+        ("cryptography", ("verify", "-", "--trust", "-"), "pinaivu"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_what_brings_it(
+    tmp_path: Path, lacked: str, command: tuple[str, ...], extra: str
+) -> None:
+    """At the command's own import or at one inside of it."""
+    ended = without(lacked, command, tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == f"pinaivu {command[0]}: {lacked} is missing; install {extra}\n"
+
+
+def test_a_module_of_our_own_that_is_missing_is_our_bug(tmp_path: Path) -> None:
+    ended = without("pinaivu_shared.bundle", ("verify", "-", "--trust", "-"), tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+def without(lacked: str, command: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", f"LACKED = {lacked!r}\n{WITHOUT}", *command]
+    return subprocess.run(program, input="", capture_output=True, text=True, check=False, cwd=folder)
 
 
 def test_an_unknown_command_exits_2_and_names_those_there_are() -> None:

@@ -39,7 +39,7 @@ def read_path(document: UnverifiedDocument, *, root: x509.Certificate) -> Unveri
     Raises VerificationError("attestation chain").
     """
     if document.cabundle[0] != root.public_bytes(Encoding.DER):
-        _refuse("the first certificate of cabundle is not the trusted root")
+        _refuse("the first certificate of cabundle is not the trusted root: another platform (simulator or QEMU)?")
     with _foreign("a certificate cannot be read"):
         intermediates = tuple(x509.load_der_x509_certificate(der) for der in document.cabundle[1:])
         leaf = x509.load_der_x509_certificate(document.certificate)
