@@ -4,10 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from pinaivu_shared.errors import CallerError, PinaivuError, VerificationError
-from pinaivu_shared.flags import add_flag
+from pinaivu_shared.errors import CallerError, PinaivuError
+from pinaivu_shared.flags import add_flag, add_switch
 
 USAGE = 2
+PORT_MAX = 65_535
+NOT_GIVEN = "(not given)"
+"""A flag that was left out; an empty one is somebody's empty variable, and decides nothing."""
+
 KMS_POLICY = """\
 Print the policy of the KMS key that guards the vault secret, on stdout. It opens the vault for this image with this
 configuration only. Make the key first: symmetric, single-Region, with key material of AWS (no import, no external
@@ -58,6 +62,7 @@ def _add_create_key(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
     add_flag(parser, "account", default=None, text="name of the account")
     add_flag(parser, "credit", default="0", text="what was paid in, in USDC")
+    add_switch(parser, "create", text="make the database if it is not there; without it, one must be")
 
 
 def _add_kms_policy(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +72,13 @@ def _add_kms_policy(parser: argparse.ArgumentParser) -> None:
     add_flag(
         parser,
         "administrator",
-        default="",
-        text="ARN of the one role or user that may change the policy. Whoever can change the policy can open the "
-        "vault. Without it nobody can, and no other image will ever open it",
+        default=NOT_GIVEN,
+        text="ARN of the one role or user that may change the policy. Whoever can change it can open the vault",
+    )
+    add_switch(
+        parser,
+        "no-administrator",
+        text="instead: nobody may ever change the policy, so no other image or configuration will open the vault",
     )
 
 
@@ -86,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
     if not __debug__:
         raise CallerError("does not run under python -O: its assertions state invariants")
     configure_logging(options.log_level)
-    configuration = canonical_configuration(Path(options.configuration).read_bytes())
+    configuration = canonical_configuration(_read(options.configuration, "configuration"))
     settings = HostSettings(
         enclave=parse_address(options.enclave),
         database_url=_database_url(options),
@@ -99,7 +108,11 @@ def _serve(options: argparse.Namespace) -> int:
         queue_max=_number(options.queue_max, "queue-max"),
         drain_ms=_number(options.drain_ms, "drain-ms"),
     )
-    listener = listen(*_host_port(options.listen, "listen"))
+    address = _host_port(options.listen, "listen")
+    try:
+        listener = listen(*address)
+    except OSError as error:
+        raise CallerError(f"--listen {options.listen}: {error.strerror}") from error
 
     async def main() -> None:
         await serve(Host(settings), listener)
@@ -117,8 +130,10 @@ def _create_key(options: argparse.Namespace) -> int:
     from pinaivu_host.store.database import Database
     from pinaivu_shared.money import parse_usdc
 
+    if not options.account.strip():
+        raise CallerError("--account is empty: an account has a name")
     credit = parse_usdc(options.credit)
-    database = Database(_database_url(options))
+    database = Database(_database_url(options, may_create=options.create))
     _, api_key = asyncio.run(Accounts(database).create(name=options.account, credit=credit))
     database.close()
     print(api_key)
@@ -132,22 +147,38 @@ def _kms_policy(options: argparse.Namespace) -> int:
     from pinaivu_shared.configuration import canonical_configuration
     from pinaivu_shared.enrolment import read_measurements
 
+    administrator = _administrator(options)
     policy = key_policy(
-        read_measurements(Path(options.pcrs).read_bytes()),
-        canonical_configuration(Path(options.configuration).read_bytes()),
+        read_measurements(_read(options.pcrs, "pcrs")),
+        canonical_configuration(_read(options.configuration, "configuration")),
         role=options.role,
-        administrator=options.administrator or None,
+        administrator=administrator,
     )
     print(json.dumps(policy, indent=2))
+    chosen = f"{administrator} alone" if administrator is not None else "nobody, ever,"
+    print(f"pinaivu host: {chosen} may change this policy once it is on the key", file=sys.stderr)
     return 0
 
 
-def _database_url(options: argparse.Namespace) -> str:
-    from pinaivu_host.store.database import sqlite_url
+def _administrator(options: argparse.Namespace) -> str | None:
+    """Who may change the policy: a decision that cannot be taken back, so nobody takes it by leaving something out."""
+    named = options.administrator is not NOT_GIVEN
+    if named == options.no_administrator:
+        raise CallerError("give one of --administrator ARN and --no-administrator")
+    if options.administrator == "":
+        raise CallerError("--administrator is empty; if nobody shall ever change the policy, say --no-administrator")
+    return options.administrator if named else None
+
+
+def _database_url(options: argparse.Namespace, *, may_create: bool = True) -> str:
+    from pinaivu_host.store.database import is_there, sqlite_url
 
     if bool(options.database_url) == bool(options.data_dir):
         raise CallerError("give one of --data-dir and --database-url")
     url: str = options.database_url or sqlite_url(Path(options.data_dir))
+    if not may_create and not is_there(url):
+        named = f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
+        raise CallerError(f"{named}: there is no database of a host; to make one, say --create")
     return url
 
 
@@ -161,18 +192,30 @@ def _body_limit(size_bytes: int) -> int:
 
 
 def _secret(path: str) -> str:
-    secret = Path(path).read_text(encoding="utf-8").strip()
+    secret = _read(path, "admin-key-file").decode("utf-8", "replace").strip()
     if len(secret) < 16:
-        raise CallerError(f"{path}: a secret of at least 16 characters is expected")
+        raise CallerError(f"--admin-key-file {path}: a secret of at least 16 characters is expected")
     return secret
+
+
+def _read(path: str, name: str) -> bytes:
+    if not path:
+        raise CallerError(f"--{name} is empty: a file is expected")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CallerError(f"--{name} {path}: {error.strerror}") from error
 
 
 def _host_port(text: str, name: str) -> tuple[str, int]:
     host_name, _, port = text.rpartition(":")
-    return host_name.strip("[]"), _number(port, name)
+    host_name = host_name.strip("[]")
+    if not host_name or not port.isascii() or not port.isdecimal() or int(port) > PORT_MAX:
+        raise CallerError(f"--{name}: {text[:100]!r} is not HOST:PORT")
+    return host_name, int(port)
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isdecimal():
-        raise VerificationError(f"--{name}", f"{text[:40]!r} is no number")
+    if not text.isascii() or not text.isdecimal():
+        raise CallerError(f"--{name}: {text[:40]!r} is no number")
     return int(text)

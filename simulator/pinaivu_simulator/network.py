@@ -210,7 +210,10 @@ async def _stop(network: Network) -> None:
 async def _keep_api_key(data: DataDirectory) -> None:
     if not data.api_key_file.exists():
         printed = await run_once(
-            ["host", "create-key", "--data-dir", str(data.host()), "--account", "developer", "--credit", OPENING_CREDIT]
+            [
+                *("host", "create-key", "--create", "--data-dir", str(data.host())),
+                *("--account", "developer", "--credit", OPENING_CREDIT),
+            ]
         )
         write_private(data.api_key_file, printed.strip().encode())
 

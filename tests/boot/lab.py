@@ -241,7 +241,7 @@ def _host_command(lasting: LabFolder, machine: Machine, port: int, kms_port: int
 def _create_key(lasting: LabFolder) -> str:
     command = [
         sys.executable, "-m", "pinaivu_shared.command", "host", "create-key", "--data-dir", str(lasting.data_dir),
-        "--account", "lab", "--credit", "10",
+        "--account", "lab", "--credit", "10", "--create",
     ]  # fmt: skip
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -111,7 +111,7 @@ def test_the_host_image_holds_a_host_that_works(tmp_path: Path) -> None:
     given = {"PINAIVU_ENCLAVE": "vsock:16:5000", "PINAIVU_CONFIGURATION": "/nowhere.json"}
     ended = subprocess.run(started, check=False, cwd=tmp_path, env=ours | given, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == "pinaivu host: [Errno 2] No such file or directory: '/nowhere.json'\n"
+    assert ended.stderr == "pinaivu host: --configuration /nowhere.json: No such file or directory\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="useradd needs root, even in a folder of its own")

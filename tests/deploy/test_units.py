@@ -79,7 +79,7 @@ def test_the_host_accepts_every_flag_of_its_unit() -> None:
     command = [sys.executable, "-m", "pinaivu_shared.command", *arguments]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == "pinaivu host: [Errno 2] No such file or directory: '/etc/pinaivu/configuration.json'\n"
+    assert ended.stderr == "pinaivu host: --configuration /etc/pinaivu/configuration.json: No such file or directory\n"
 
 
 def test_host_and_enclave_name_the_same_numbers() -> None:

@@ -50,12 +50,22 @@ def test_the_configuration_and_the_policy_come_out_of_the_pages_own_commands(tmp
     (tmp_path / "pcrs.json").write_text(json.dumps(PCRS))
     roles = {"ROLE_ARN": f"{ARN}:role/pinaivu-host", "ADMINISTRATOR_ARN": f"{ARN}:role/keeper"}
     ended = run_blocks([block], tmp_path, roles)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr.count("\n")) == (0, 1)
+    assert f"{ARN}:role/keeper alone may change this policy" in ended.stderr
     raw = canonical_configuration((tmp_path / "configuration.json").read_bytes())
     assert parse_configuration(raw).platform == "nitro"
     policy = (tmp_path / "kms-policy.json").read_text()
     assert configuration_pcr(raw).hex() in policy
     assert f"{ARN}:role/pinaivu-host" in policy
+
+
+def test_without_an_administrator_in_its_variable_no_policy_is_written(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(TEXT, "sh") if "kms-policy --pcrs" in block]
+    for given in ({}, {"ADMINISTRATOR_ARN": ""}):
+        ended = run_blocks([block], tmp_path, {"ROLE_ARN": f"{ARN}:role/pinaivu-host", **given})
+        assert ended.returncode != 0
+        assert "ADMINISTRATOR_ARN" in ended.stderr
+    assert not (tmp_path / "kms-policy.json").exists() or not (tmp_path / "kms-policy.json").read_text()
 
 
 def fields_of(kind: type[msgspec.Struct]) -> Iterator[str]:

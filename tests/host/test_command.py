@@ -66,7 +66,8 @@ async def enclave(tmp_path: Path) -> AsyncIterator[FakeEnclave]:
 
 
 def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    assert host(["create-key", "--data-dir", str(folder / "data"), "--account", "dev", "--credit", "100"]) == 0
+    data = ("--data-dir", str(folder / "data"))
+    assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100"]) == 0
     return capsys.readouterr().out.strip()
 
 
@@ -83,6 +84,7 @@ async def test_a_created_key_is_printed_once_and_works(
         _, logged = await process.communicate()
         assert process.returncode == 0
         assert b"Traceback" not in logged
+        assert b"alembic" not in logged, "migrations are no news"
         assert key.encode() not in logged
 
 
@@ -173,36 +175,49 @@ async def test_a_killed_host_starts_again_where_it_was(
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        {"--enclave": "tcp:1"},
-        {"--kms-listen": "tcp:5001"},
-        {"--kms-listen": "unix:missing/kms.sock"},
-        {"--kms-listen": "unix:taken.sock"},
-        {"--kms-connect": "localhost"},
-        {"--listen": "127.0.0.1:port"},
-        {"--configuration": "missing.json"},
-        {"--queue-ms": "soon"},
-        {"--data-dir": ""},
-        {"--max-body-bytes": "99999999"},
-        {"--admin-key-file": "short"},
+        ({"--enclave": "tcp:1"}, "'tcp:1' is no enclave address"),
+        ({"--kms-listen": "tcp:5001"}, "'tcp:5001' is no address to listen at"),
+        ({"--kms-listen": "unix:missing/kms.sock"}, "cannot listen at unix:missing/kms.sock: No such file"),
+        ({"--kms-listen": "unix:taken.sock"}, "cannot listen at unix:taken.sock"),
+        ({"--kms-connect": "localhost"}, "--kms-connect: 'localhost' is not HOST:PORT"),
+        ({"--listen": "foo"}, "--listen: 'foo' is not HOST:PORT"),
+        ({"--listen": ":8080"}, "--listen: ':8080' is not HOST:PORT"),
+        ({"--listen": "127.0.0.1:port"}, "--listen: '127.0.0.1:port' is not HOST:PORT"),
+        ({"--listen": "127.0.0.1:65536"}, "--listen: '127.0.0.1:65536' is not HOST:PORT"),
+        ({"--listen": "TAKEN"}, "--listen TAKEN: Address already in use"),
+        ({"--configuration": "missing.json"}, "--configuration missing.json: No such file or directory"),
+        ({"--configuration": ""}, "--configuration is empty"),
+        ({"--queue-ms": "soon"}, "--queue-ms: 'soon' is no number"),
+        ({"--data-dir": ""}, "give one of --data-dir and --database-url"),
+        ({"--max-body-bytes": "99999999"}, "--max-body-bytes must be between"),
+        ({"--admin-key-file": "short"}, "--admin-key-file short: a secret of at least 16 characters"),
+        ({"--admin-key-file": "none"}, "--admin-key-file none: No such file or directory"),
     ],
     ids=str,
 )
 def test_what_cannot_be_served_is_said_and_ends_with_2(
-    tmp_path: Path, change: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    change: dict[str, str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configuration.json").write_bytes(encode(CONFIGURATION))
     (tmp_path / "short").write_text("key")
     flags = {"--enclave": "unix:e.sock", "--configuration": "configuration.json", "--data-dir": "data"}
     flags |= {"--listen": "127.0.0.1:0", "--kms-listen": "unix:kms.sock"}
-    arguments = [text for pair in (flags | change).items() for text in pair]
-    with socket.socket(socket.AF_UNIX) as taken:
+    with socket.socket(socket.AF_UNIX) as taken, socket.socket() as used:
         taken.bind("taken.sock")
         taken.listen()
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        place = f"127.0.0.1:{used.getsockname()[1]}"
+        arguments = [text.replace("TAKEN", place) for pair in (flags | change).items() for text in pair]
         assert host(["serve", *arguments]) == 2
-    assert capsys.readouterr().err.startswith("pinaivu host: ")
+    assert capsys.readouterr().err.startswith(f"pinaivu host: {said.replace('TAKEN', place)}")
 
 
 def test_a_configuration_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,3 +226,31 @@ def test_a_configuration_that_is_none_is_refused(tmp_path: Path, capsys: pytest.
     assert host(["serve", *arguments, str(tmp_path / "configuration.json")]) == 2
     assert "configuration" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["configuration.json"]  # noqa: PTH208 - names only
+
+
+def test_a_mistyped_folder_gets_no_database_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key in a database that no host reads opens nothing, and nobody would know why."""
+    for place in (("--data-dir", str(tmp_path / "dta")), ("--database-url", f"sqlite:///{tmp_path}/dta/host.sqlite")):
+        assert host(["create-key", *place, "--account", "dev"]) == 2
+        said = capsys.readouterr()
+        assert (said.out, "there is no database of a host; to make one, say --create" in said.err) == ("", True)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - names only
+
+
+def test_a_database_that_is_there_takes_further_keys_and_is_its_owners_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = create_key(tmp_path, capsys)
+    assert host(["create-key", "--data-dir", str(tmp_path / "data"), "--account", "second"]) == 0
+    assert capsys.readouterr().out.strip() not in {"", first}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()} == {0o600}
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("account", ["", "  "])
+def test_an_account_without_a_name_is_an_empty_variable_of_somebody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], account: str
+) -> None:
+    assert host(["create-key", "--create", "--data-dir", str(tmp_path / "data"), "--account", account]) == 2
+    assert capsys.readouterr().err.startswith("pinaivu host: --account is empty")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - names only

@@ -251,18 +251,49 @@ def write_inputs(folder: Path) -> list[str]:
     ]
 
 
-def test_the_command_prints_the_policy_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_policy_and_says_who_may_change_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = write_inputs(tmp_path)
-    assert host(arguments) == 0
-    assert json.loads(capsys.readouterr().out) == policy()
+    assert host([*arguments, "--no-administrator"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == policy()
+    assert printed.err == "pinaivu host: nobody, ever, may change this policy once it is on the key\n"
     assert host([*arguments, "--administrator", ADMINISTRATOR]) == 0
-    assert json.loads(capsys.readouterr().out) == policy(ADMINISTRATOR)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == policy(ADMINISTRATOR)
+    assert printed.err == f"pinaivu host: {ADMINISTRATOR} alone may change this policy once it is on the key\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "give one of --administrator ARN and --no-administrator"),
+        (("--administrator", ADMINISTRATOR, "--no-administrator"), "give one of --administrator ARN and"),
+        (("--administrator", "", "--no-administrator"), "give one of --administrator ARN and"),
+        (("--administrator", ""), "--administrator is empty"),
+    ],
+)
+def test_nobody_gives_the_policy_away_for_ever_by_leaving_something_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    assert host([*write_inputs(tmp_path), *flags]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.startswith(f"pinaivu host: {said}")) == ("", True)
+
+
+def test_an_empty_variable_of_the_environment_is_no_decision_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINAIVU_ADMINISTRATOR", "")
+    assert host(write_inputs(tmp_path)) == 2
+    assert "--administrator is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("--pcrs", "missing"), "No such file"),
+        (("--pcrs", "missing"), "--pcrs missing: No such file"),
         (("--pcrs", "configuration.json"), "measurements:"),
         (("--configuration", "pcrs.json"), "configuration:"),
         (("--role", "arn:aws:iam::111122223333:root"), "--role"),
@@ -278,7 +309,8 @@ def test_what_cannot_be_used_is_said_and_ends_with_2(
 ) -> None:
     arguments = write_inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert host([*arguments, *change]) == 2
+    chosen = () if change[0] == "--administrator" else ("--no-administrator",)
+    assert host([*arguments, *chosen, *change]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert said in printed.err

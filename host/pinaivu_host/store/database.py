@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, inspect, make_url
 from sqlalchemy.dialects import postgresql, sqlite
+
+from pinaivu_host.store.schema import ACCOUNTS
 
 _Found = TypeVar("_Found")
 READ_THREADS: Final = 2
 BUSY_LIMIT_S: Final = 10
+FILE_NAME: Final = "host.sqlite"
 
 
 class Database:
@@ -49,9 +52,19 @@ class Database:
 
 
 def sqlite_url(data_folder: Path) -> str:
-    """The URL of the embedded database in this folder, which is made if need be."""
-    data_folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{data_folder / 'host.sqlite'}"
+    """The URL of the embedded database in this folder, which opening makes if need be."""
+    return f"sqlite:///{data_folder / FILE_NAME}"
+
+
+def is_there(url: str) -> bool:
+    """Whether a host has been at work at this URL. Looking makes nothing."""
+    if (parsed := make_url(url)).get_backend_name() == "sqlite":
+        return parsed.database is not None and Path(parsed.database).is_file()
+    engine = _open_engine(url)
+    try:
+        return inspect(engine).has_table(ACCOUNTS.name)
+    finally:
+        engine.dispose()
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -83,9 +96,17 @@ def migrate(engine: Engine) -> None:
 def _open_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    if (name := make_url(url).database) is not None:
+        _make_private(Path(name))
     engine = create_engine(url, connect_args={"timeout": BUSY_LIMIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Folder and file for their owner only, unless they are there; SQLite gives the files beside it the same mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
