@@ -130,7 +130,7 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
 
     trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
     raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
-    _parse_document(raw)
+    _require_cose(raw)
     nonce = None if chosen.nonce is NOT_GIVEN else _hex(chosen.nonce)
     if chosen.at is not NOT_GIVEN:
         at_ms = _time_ms(chosen.at)
@@ -170,21 +170,27 @@ def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
     return {}
 
 
-def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
-    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
-
-    unverified = _parse_document(_document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES)))
-    return {"verified": False, **_fields(unverified)}
-
-
-def _parse_document(raw: bytes) -> Any:  # noqa: ANN401 - an UnverifiedDocument, whose module is a heavy import
-    """A document by its form; what has another is no evidence that fails, but nothing to judge."""
-    from pinaivu_shared.attestation.document import parse_unverified
+def _require_cose(raw: bytes) -> None:
+    """What is not even four parts of CBOR (some other file) is no evidence that fails, but nothing to judge."""
+    from pinaivu_shared.attestation.cbor import decode
 
     try:
-        return parse_unverified(raw)
+        parts = decode(raw)
     except VerificationError as error:
         raise UnreadableError(str(error)) from error
+    if not isinstance(parts, list) or len(parts) != 4:
+        raise UnreadableError("attestation document: not an untagged COSE_Sign1 of four elements")
+
+
+def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
+    from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, parse_unverified
+
+    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    try:
+        unverified = parse_unverified(raw)
+    except VerificationError as error:
+        raise UnreadableError(str(error)) from error
+    return {"verified": False, **_fields(unverified)}
 
 
 def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not, the fields have the same names

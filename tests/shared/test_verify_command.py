@@ -155,12 +155,24 @@ def test_an_attestation_document_is_shown_and_judged(tmp_path: Path, trust: Path
     assert run("attestation", "verify", document, "--trust", trust, "--at", "0").returncode == 1
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"# A page, in prose", b"\xd2\x84", json.dumps(ERROR_BODY).encode()])
+@pytest.mark.parametrize(
+    "content", [b"garbage", b"# A page, in prose", b"\xd2\x84", b"\x80", b"\x01", json.dumps(ERROR_BODY).encode()]
+)
 def test_what_is_no_document_exits_2(trust: Path, content: bytes) -> None:
     for command in (("show", "-"), ("verify", "-", "--trust", trust), ("verify", "-", "--trust", trust, "--at", "0")):
         ended = run("attestation", *command, content=content)
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr.startswith("cannot be read: attestation")
+
+
+def test_a_document_that_says_it_is_signed_otherwise_is_judged_and_not_valid(tmp_path: Path, trust: Path) -> None:
+    """As QEMU's, which are not signed at all."""
+    raw = base64.b64decode(GENUINE.bundle["attestation"])
+    document = tmp_path / "document"
+    document.write_bytes(raw.replace(bytes.fromhex("44a1013822"), bytes.fromhex("43a10120")))
+    ended = run("attestation", "verify", document, "--trust", trust)
+    assert ended.returncode == 1
+    assert ended.stderr == "not valid: attestation document: protected header is not {alg: ES384}\n"
 
 
 def test_people_read_words_and_one_register_a_line(tmp_path: Path, bundle: Path, trust: Path) -> None:
