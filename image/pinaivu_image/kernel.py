@@ -41,16 +41,37 @@ def build_kernel(workshop: Workshop, *, kept: Path, jobs: int) -> bytes:
     configuration = CONFIGURATION.read_bytes()
     image = kept / f"{kernel_key(lock, configuration)}.bzImage"
     if image.exists():
-        reporter.say(f"kernel {lock.kernel.version} is built already")
-        return image.read_bytes()
+        kernel = image.read_bytes()
+        if _listed_hash(image) == hashlib.sha256(kernel).hexdigest():
+            reporter.say(f"kernel {lock.kernel.version} is built already")
+            return kernel
+        reporter.say(f"{image} is not what {_hash_file(image).name} beside it says: it is built again")
     (root.work / "kernel.config").write_bytes(configuration)
     (root.work / "source.tar.xz").write_bytes(_source(lock, workshop.cache))
     with reporter.step(f"compiling the kernel, {lock.kernel.version}", COMPILE_STEPS) as step:
         root.run("kernel", ["sh", "-c", BUILD, "sh", str(jobs)], on_line=lambda _: step.advance())
+    kernel = (root.work / "bzImage").read_bytes()
     kept.mkdir(parents=True, exist_ok=True)
-    staged = image.with_suffix(".new")
-    staged.write_bytes((root.work / "bzImage").read_bytes())
-    return staged.replace(image).read_bytes()
+    _keep(image, kernel)
+    _keep(_hash_file(image), f"{hashlib.sha256(kernel).hexdigest()}  {image.name}\n".encode())
+    return kernel
+
+
+def _hash_file(image: Path) -> Path:
+    """As `sha256sum --check` reads it. It tells a damaged kernel; who may write to the cache can write both."""
+    return image.with_suffix(".bzImage.sha256")
+
+
+def _listed_hash(image: Path) -> str | None:
+    """None for a kernel of which nobody wrote down what it was."""
+    listed = _hash_file(image)
+    return listed.read_text("ascii", "replace").partition(" ")[0] if listed.exists() else None
+
+
+def _keep(path: Path, content: bytes) -> None:
+    staged = path.with_suffix(".new")
+    staged.write_bytes(content)
+    staged.replace(path)
 
 
 def _source(lock: ImageLock, cache: InputCache) -> bytes:
