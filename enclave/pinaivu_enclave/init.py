@@ -30,6 +30,9 @@ PARENT_CIDS = (3, 2)
 SERVER_ID = 1000
 """User and group of the server: it needs no root, and whoever breaks into it gets none."""
 
+LAST_FILES = ("/usr/share/pinaivu/boot-inputs.json", "/usr/share/pinaivu/application-inputs.json")
+"""Of the first ramdisk and of the second: the builder sorts by path, and nothing comes behind them."""
+
 NOSUID, NODEV, NOEXEC, READ_ONLY, REMOUNT = 0x2, 0x4, 0x8, 0x1, 0x20  # linux/mount.h
 MOUNTS = (
     ("devtmpfs", "/dev", NOSUID | NOEXEC),
@@ -48,6 +51,7 @@ def main() -> None:
         mount_file_systems()
         send_heartbeat()
         require_command_line()
+        require_whole_ramdisks()
         seed_and_set_clock()
         say(f"server ended: {run_server()}")
     except BaseException as error:  # noqa: BLE001 - PID 1: an exception that escapes is a kernel panic without a word
@@ -97,6 +101,22 @@ def check_command_line(found: str) -> None:
     for item in found.removeprefix(COMMAND_LINE).split():
         if not PLATFORM_ITEM.fullmatch(item):
             raise SystemExit(f"the kernel's command line has an item that no platform appends: {item[:100]!r}")
+
+
+def require_whole_ramdisks() -> None:
+    """SystemExit unless the last file of each ramdisk is there to its end.
+
+    Linux starts what it could unpack, with a line on the console that nobody sees: too little memory for the second
+    ramdisk would be another program under the same measurements.
+    """
+    for path in LAST_FILES:
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - as above
+                whole = file.read().endswith(b"}\n")
+        except OSError:
+            whole = False
+        if not whole:
+            raise SystemExit(f"the ramdisk was not unpacked whole: {path}; the enclave needs more memory")
 
 
 def seed_and_set_clock() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.boot.builds import Surroundings
 
+from pinaivu_enclave import init
 from pinaivu_image.build_root import BuildRoot, build_root
 from pinaivu_image.building import BuildPlan
 from pinaivu_image.contents import LIBRARIES
@@ -19,7 +20,8 @@ from pinaivu_image.inputs import APPLICATION_INPUTS, BOOT_INPUTS
 from pinaivu_image.inspection import Inspection, inspect_image
 from pinaivu_image.lock import Deb, Wheel
 from pinaivu_image.progress import SilentReporter
-from pinaivu_shared.eif.cpio import CpioEntry
+from pinaivu_shared.eif.cpio import CpioEntry, read_cpio
+from pinaivu_shared.eif.format import parse_eif
 
 TOP = {"bin", "dev", "init", "lib", "lib64", "proc", "run", "sys", "tmp", "usr"}
 PROGRAMS = {"init", "usr/bin/python3.13"}
@@ -195,3 +197,10 @@ def test_bytecode_has_its_source_beside_it_and_no_time_in_it(files: dict[str, Cp
     assert sources == {path for path in files if path.endswith(".py")}
     for path, entry in compiled.items():
         assert entry.data[4:8] == b"\x03\0\0\0", f"{path} is valid by its source's hash, and the hash is checked"
+
+
+def test_init_looks_at_the_last_file_of_each_ramdisk(image: Path) -> None:
+    """If that one was unpacked to its end, all before it were."""
+    last = [read_cpio(section)[-1] for section in parse_eif(image.read_bytes()).ramdisks]
+    assert tuple(f"/{entry.path}" for entry in last) == init.LAST_FILES
+    assert all(entry.data.endswith(b"}\n") for entry in last)

@@ -95,3 +95,23 @@ def test_whatever_happens_pid_1_takes_the_enclave_down_and_does_not_merely_exit(
     monkeypatch.setattr(init, "end", lambda: ended.append(True))
     init.main()
     assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [(b"{}\n", None), (None, b"{}\n"), (b"{}\n", b"{"), (b"", b"{}\n")],
+    ids=["no-2", "no-1", "cut-2", "cut-1"],
+)
+def test_a_ramdisk_that_was_not_unpacked_to_its_end_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: tuple[bytes | None, bytes | None]
+) -> None:
+    paths = tuple(str(tmp_path / name) for name in ("boot", "application"))
+    monkeypatch.setattr(init, "LAST_FILES", paths)
+    for path, content in zip(paths, contents, strict=True):
+        if content is not None:
+            Path(path).write_bytes(content)
+    with pytest.raises(SystemExit, match="needs more memory"):
+        init.require_whole_ramdisks()
+    for path in paths:
+        Path(path).write_bytes(b"{}\n")
+    init.require_whole_ramdisks()
