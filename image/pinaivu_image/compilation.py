@@ -8,7 +8,6 @@ from typing import Final
 from pinaivu_image.build_root import WORK, BuildRoot
 from pinaivu_image.contents import EXTENSION, LIBRARIES, PYTHON
 from pinaivu_image.deb import PackageFile
-from pinaivu_image.progress import Reporter
 from pinaivu_image.selection import FILE, PROGRAM
 
 INTERPRETER: Final = f"python{PYTHON}"
@@ -33,11 +32,10 @@ extension.write_source(pathlib.Path("/build/extension.c"))
 """
 
 
-def compile_bytecode(root: BuildRoot, files: Iterable[PackageFile], reporter: Reporter) -> Iterator[PackageFile]:
+def compile_bytecode(root: BuildRoot, files: Iterable[PackageFile]) -> Iterator[PackageFile]:
     """A `.pyc` for each module, valid as long as its source has the same hash (PEP 552): no time is in it."""
     _lay_out(root, (file for file in files if file.path.endswith(".py")))
-    with reporter.step("compiling bytecode", 1):
-        root.run("bytecode", [*PYTHON_COMMAND, _BYTECODE])
+    root.run("bytecode", [*PYTHON_COMMAND, _BYTECODE])
     tree = root.work / "tree"
     for path in sorted(tree.rglob("*.pyc")):
         yield PackageFile(str(path.relative_to(tree)), FILE, path.read_bytes())

@@ -2,12 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+QUIET_SECONDS: Final = 30
+"""So long nothing is said of a running step where there is no terminal."""
 
 
 class Step(Protocol):
@@ -39,24 +42,39 @@ class _Bar:
         self._progress.advance(self._task, amount)
 
 
-class TerminalReporter:
-    """Bars on stderr; where that is no terminal, a line at the start and the end of each step."""
+class _Lines:
+    """How far a step is, said from time to time. A total may be an estimate: 100 % is for the end to say."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, text: str, total: int, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._text, self._total, self._say, self._clock = text, max(total, 1), say, clock
+        self._done, self._said = 0, clock()
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        now = self._clock()
+        if now - self._said >= QUIET_SECONDS:
+            self._said = now
+            self._say(f"{self._text}: {min(100 * self._done // self._total, 99)} %")
+
+
+class TerminalReporter:
+    """Bars on stderr; where that is no terminal, lines at the start, every half minute and at the end of each step."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = Console(stderr=True, highlight=False), clock
 
     @contextmanager
     def step(self, text: str, total: int) -> Iterator[Step]:
         """See `Reporter`."""
-        started = time.monotonic()
+        started = self._clock()
         if self._console.is_terminal:
             columns = (TextColumn("{task.description:<42}"), BarColumn(), TimeElapsedColumn())
             with Progress(*columns, console=self._console) as progress:
                 yield _Bar(progress, text, total)
             return
         self.say(f"{text} …")
-        yield _Silent()
-        self.say(f"{text}: {time.monotonic() - started:.1f} s")
+        yield _Lines(text, total, self.say, self._clock)
+        self.say(f"{text}: {self._clock() - started:.1f} s")
 
     def say(self, text: str) -> None:
         """See `Reporter`."""

@@ -69,7 +69,7 @@ def boot_ramdisk(workshop: Workshop) -> bytes:
         contents.add(wheel.name, wheel_files(wheel, cache), below=LIBRARIES)
     links = (PackageFile(name, stat.S_IFLNK | 0o777, target.encode()) for name, target in LINKS.items())
     contents.add(OUR_INIT, [init, *links])
-    return _pack(workshop, contents)
+    return _pack("ramdisk 1", workshop, contents)
 
 
 def application_ramdisk(workshop: Workshop, overlay: Mapping[str, bytes]) -> bytes:
@@ -85,7 +85,7 @@ def application_ramdisk(workshop: Workshop, overlay: Mapping[str, bytes]) -> byt
     inputs = [_source_input(OURS, [*files.values(), extension_source])]
     contents = Contents(inputs_path=APPLICATION_INPUTS, inputs=inputs)
     contents.add(OURS, [*files.values(), extension], below=APPLICATION)
-    return _pack(workshop, contents)
+    return _pack("ramdisk 2", workshop, contents)
 
 
 def command_line(source: Path) -> bytes:
@@ -101,8 +101,9 @@ def command_line(source: Path) -> bytes:
     raise LockError(f"{source / INIT} has no COMMAND_LINE")
 
 
-def _pack(workshop: Workshop, contents: Contents) -> bytes:
-    contents.add_bytecode(compile_bytecode(workshop.root, contents.files.values(), workshop.reporter))
+def _pack(name: str, workshop: Workshop, contents: Contents) -> bytes:
+    with workshop.reporter.step(f"compiling bytecode of {name}", 1):
+        contents.add_bytecode(compile_bytecode(workshop.root, contents.files.values()))
     packed = compress(workshop.root, contents.archive())
     return packed + bytes(-len(packed) % PADDING_BYTES)
 

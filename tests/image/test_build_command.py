@@ -1,5 +1,6 @@
 """`pinaivu image build | lock`: what is wrong is one line on stderr with exit status 2, and stdout stays clean."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -119,3 +120,16 @@ def test_progress_is_for_people_and_goes_to_stderr(capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert out == ""
     assert [line.partition(":")[0] for line in err.splitlines()] == ["compiling …", "half-way", "compiling"]
+
+
+def test_a_long_step_says_how_far_it_is_each_half_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    seconds = itertools.count()  # one more each time it is asked
+    reporter = TerminalReporter(clock=lambda: next(seconds))
+    with reporter.step("compiling the kernel", 120) as step:
+        for _ in range(150):
+            step.advance()
+    assert capfd.readouterr().err.splitlines() == [
+        "compiling the kernel …",
+        *(f"compiling the kernel: {percent} %" for percent in (25, 50, 75, 99, 99)),
+        "compiling the kernel: 152.0 s",
+    ]
