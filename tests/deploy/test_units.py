@@ -24,8 +24,8 @@ from pinaivu_shared.wire.ports import KMS_PORT, LINK_PORT
 
 DEPLOY = ROOT / "deploy"
 UNITS = ("pinaivu-enclave.service", "pinaivu-host.service")
-IMAGE_MIB = 23
-"""Of `make bench-image`; nitro-cli wants four times as much memory (E26)."""
+LARGEST_IMAGE_MIB = 64
+"""Some times what `make bench-image` prints; nitro-cli wants four times as much memory (E26)."""
 
 NITRO_CLI = """\
 #!/bin/sh
@@ -101,7 +101,7 @@ def test_memory_covers_the_image_four_times_and_the_allocator_covers_the_enclave
     text = (DEPLOY / "allocator.yaml").read_text()
     allocator = dict(line.split(": ") for line in text.splitlines() if line[0] not in "-#")
     assert allocator == {name: str(value) for name, value in yaml.safe_load(text).items()}, "flat, as its reader wants"
-    assert 4 * IMAGE_MIB <= int(settings["PINAIVU_MEMORY_MIB"]) <= int(allocator["memory_mib"])
+    assert 4 * LARGEST_IMAGE_MIB <= int(settings["PINAIVU_MEMORY_MIB"]) <= int(allocator["memory_mib"])
     assert int(settings["PINAIVU_CPU_COUNT"]) <= int(allocator["cpu_count"])
     assert int(allocator["cpu_count"]) % 2 == 0, "whole cores"
     assert text.startswith("---\n")

@@ -139,6 +139,50 @@ def test_the_messages_that_are_explained_are_ours() -> None:
         assert text in ours or text.replace(*either) in ours, text
 
 
+def test_the_messages_of_a_verifier_that_are_explained_are_ours() -> None:
+    table = section(PAGE, "What errors mean").split("| a verifier says |")[1]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    named = {text for row in rows for text in re.findall(r"`([^`]+)`", row)} - {"PCR0", "PCR1", "PCR2"}
+    assert len(named) > 4
+    ours = "".join(path.read_text() for path in (ROOT / "shared").rglob("*.py")).replace("{{", "{").replace("}}", "}")
+    assert [text for text in named if text not in ours] == []
+
+
+def test_every_variable_of_the_commands_is_explained() -> None:
+    commands_of_the_page = "\n".join(blocks(TEXT, "sh"))
+    used = set(re.findall(r"\$\{?([A-Z][A-Z_]*)", commands_of_the_page))
+    made = set(re.findall(r"^([A-Z][A-Z_]*)=", commands_of_the_page, re.MULTILINE))
+    (table,) = re.findall(r"^\| variable \| is \|\n(.*?)\n\n", TEXT, re.MULTILINE | re.DOTALL)
+    explained = {name for row in table.splitlines() for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
+    assert explained == used - made
+
+
+def steps_of_an_installation(text: str) -> list[str]:
+    """What pip is asked, and what of the development lock is chosen for it, wherever the environments are."""
+    lines = re.sub(r"\s*\\\n\s*", " ", text)
+    asked = re.findall(r"/pip ((?:install|wheel|check)\b[^&\n]*|check)", lines.replace("--no-cache-dir ", ""))
+    return [*re.findall(r"awk '[^']+' \S+", lines), *(one.replace("/opt/packing", "packing").strip() for one in asked)]
+
+
+def test_the_instance_installs_the_host_as_its_dockerfile_does() -> None:
+    found = steps_of_an_installation("\n".join(blocks(TEXT, "sh")))
+    assert len(found) == 6
+    assert found == steps_of_an_installation((ROOT / "Dockerfile.host").read_text())
+
+
+def test_the_page_names_no_size_of_the_image_which_changes() -> None:
+    memory = section(PAGE, "2. Role, instance and packages").split("**Memory**")[1].split("\n\n")[0]
+    assert "make bench-image" in memory
+    assert re.findall(r"[0-9.]+ Mi?B", memory) == ["1024 MiB"], "of the units"
+
+
+def test_waiting_for_the_service_ends_when_it_is_ready(service: Service, tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(TEXT, "sh") if "readyz" in block]
+    ended = run_blocks([block.replace("http://127.0.0.1:8080", service.given["SERVICE"])], tmp_path, {})
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["nodes"] == 1
+
+
 def test_trust_file_request_and_receipt_come_out_of_the_pages_own_commands(service: Service, tmp_path: Path) -> None:
     service.write_pcrs(tmp_path)
     section_five = blocks(section(PAGE, "5. Account, trust file, node, request"), "sh")
