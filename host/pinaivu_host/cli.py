@@ -171,11 +171,18 @@ def _administrator(options: argparse.Namespace) -> str | None:
 
 
 def _database_url(options: argparse.Namespace, *, may_create: bool = True) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     from pinaivu_host.store.database import is_there, sqlite_url
 
     if bool(options.database_url) == bool(options.data_dir):
         raise CallerError("give one of --data-dir and --database-url")
     url: str = options.database_url or sqlite_url(Path(options.data_dir))
+    try:
+        make_url(url)
+    except ArgumentError:
+        raise CallerError("--database-url: not a URL of SQLAlchemy's, such as postgresql://…") from None
     if not may_create and not is_there(url):
         named = f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
         raise CallerError(f"{named}: there is no database of a host; to make one, say --create")

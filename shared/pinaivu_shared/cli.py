@@ -5,8 +5,6 @@ answered. With `--json` the last of these has no `valid`, for nothing was judged
 """
 
 import argparse
-import base64
-import binascii
 import datetime as dt
 import json
 import sys
@@ -17,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.flags import add_flag, add_switch
 from pinaivu_shared.report import printable, report_lines
@@ -126,10 +123,11 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.attestation import verify as judge
     from pinaivu_shared.attestation.binding import require_nonce
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
+    from pinaivu_shared.attestation.encodings import document_bytes
     from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
 
     trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
-    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    raw = document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
     _require_cose(raw)
     nonce = None if chosen.nonce is NOT_GIVEN else _hex(chosen.nonce)
     if chosen.at is not NOT_GIVEN:
@@ -184,8 +182,9 @@ def _require_cose(raw: bytes) -> None:
 
 def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, parse_unverified
+    from pinaivu_shared.attestation.encodings import document_bytes
 
-    raw = _document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    raw = document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
     try:
         unverified = parse_unverified(raw)
     except VerificationError as error:
@@ -252,33 +251,6 @@ def _read_choices(name: str) -> list[dict[str, Any]]:
         return canonical_choices(choices)
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error!r}") from error
-
-
-def _document_bytes(content: bytes) -> bytes:
-    """The document, whether the file holds it as binary, base64, hex or in the gateway's answer."""
-    if content.lstrip().startswith(b"{"):
-        content = _answered_document(content)
-    try:
-        text = b"".join(content.split()).decode("ascii")
-    except UnicodeDecodeError:
-        return content
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        pass
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return content
-
-
-def _answered_document(content: bytes) -> bytes:
-    if refusal := service_error(content):
-        raise UnreadableError(f"attestation: this is the service's error: {refusal}")
-    try:
-        return str(msgspec.json.decode(content)["document"]).encode()
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise UnreadableError(f"document: neither one nor the gateway's answer that holds one: {error!r}") from error
 
 
 def _hex(text: str) -> bytes:

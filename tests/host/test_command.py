@@ -191,6 +191,7 @@ async def test_a_killed_host_starts_again_where_it_was(
         ({"--configuration": ""}, "--configuration is empty"),
         ({"--queue-ms": "soon"}, "--queue-ms: 'soon' is no number"),
         ({"--data-dir": ""}, "give one of --data-dir and --database-url"),
+        ({"--data-dir": "", "--database-url": "host.sqlite"}, "--database-url: not a URL of SQLAlchemy's"),
         ({"--max-body-bytes": "99999999"}, "--max-body-bytes must be between"),
         ({"--admin-key-file": "short"}, "--admin-key-file short: a secret of at least 16 characters"),
         ({"--admin-key-file": "none"}, "--admin-key-file none: No such file or directory"),
