@@ -199,7 +199,7 @@ def _inspect(chosen: argparse.Namespace) -> int:
         print(json.dumps(inspection_json(found)))
     else:
         _print_lines(inspection_lines(found), found.notes)
-    return DONE
+    return DONE if found.listed else DIFFERENT
 
 
 def _diff(chosen: argparse.Namespace) -> int:

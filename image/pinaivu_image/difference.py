@@ -1,15 +1,15 @@
 """`pinaivu image diff`: which input, section and file two images differ in.
 
 Inputs come first, because one changed input explains many changed files. Images of other tools state no inputs:
-for them there are sections and files.
+for them there are sections and files. A ramdisk that cannot be listed is compared by section only, and that is said.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final
 
-from pinaivu_image.inputs import BuildInput
+from pinaivu_image.inputs import BuildInput, BuildInputs
 from pinaivu_image.inspection import Inspection, header_json, sections_json
 from pinaivu_image.ramdisk import Ramdisk, describe_entries
 from pinaivu_image.rootfs import plain_path
@@ -25,13 +25,17 @@ REPACKED: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Everything that differs, old before new. All empty for two equal images."""
+    """Everything that differs, old before new. All empty for two equal images.
+
+    `unlisted` are the ramdisks that differ and were not compared file by file: `{"ramdisk", "side", "unlisted": why}`.
+    """
 
     header: tuple[Change, ...] = ()
     measurements: tuple[Change, ...] = ()
     inputs: tuple[Change, ...] = ()
     sections: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
+    unlisted: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -50,6 +54,7 @@ def compare_images(old: Inspection, new: Inspection) -> Difference:
         inputs=tuple(_changed_inputs(old, new)),
         sections=sections,
         files=files,
+        unlisted=tuple(_unlisted(old, new, {change["section"] for change in sections})),
         notes=tuple(_notes(old, new, sections, files)),
     )
 
@@ -63,6 +68,7 @@ def difference_json(found: Difference) -> dict[str, Any]:
         "sections": list(found.sections),
         "measurements": list(found.measurements),
         "files": list(found.files),
+        "unlisted": list(found.unlisted),
         "notes": list(found.notes),
     }
 
@@ -82,21 +88,32 @@ def _sections(found: Inspection) -> dict[str, Any]:
 
 
 def _changed_inputs(old: Inspection, new: Inspection) -> Iterator[Change]:
-    before, after = _inputs(old), _inputs(new)
-    if before is None or after is None:
-        return
+    """Those of all ramdisks together that state some in both images."""
+    stating = [(one.inputs, other.inputs) for _, one, other in _pairs(old, new) if one and other]
+    compared = [(one, other) for one, other in stating if one and other]
+    before, after = (_by_name(side) for side in ([one for one, _ in compared], [other for _, other in compared]))
     for kind, name in sorted(before.keys() | after.keys()):
         one, other = before.get((kind, name)), after.get((kind, name))
         if one != other:
             yield {"input": name, "kind": kind, "old": _version(one), "new": _version(other)}
 
 
-def _inputs(found: Inspection) -> dict[tuple[str, str], BuildInput] | None:
-    """The inputs of all ramdisks together; None for an image that states none."""
-    stated = [ramdisk.inputs for ramdisk in found.ramdisks if ramdisk.inputs is not None]
-    if not stated:
-        return None
+def _by_name(stated: Iterable[BuildInputs]) -> dict[tuple[str, str], BuildInput]:
     return {(one.kind, one.name): one for inputs in stated for one in inputs.inputs}
+
+
+def _pairs(old: Inspection, new: Inspection) -> Iterator[tuple[int, Ramdisk | None, Ramdisk | None]]:
+    """The ramdisks of both by number, None where one image has fewer; without those whose files cannot be listed."""
+    for number, pair in enumerate(zip_longest(old.ramdisks, new.ramdisks), start=1):
+        if all(ramdisk is None or ramdisk.unlisted is None for ramdisk in pair):
+            yield number, *pair
+
+
+def _unlisted(old: Inspection, new: Inspection, differing: set[str]) -> Iterator[dict[str, Any]]:
+    for side, found in (("old", old), ("new", new)):
+        for number, ramdisk in enumerate(found.ramdisks, start=1):
+            if ramdisk.unlisted is not None and f"ramdisk {number}" in differing:
+                yield {"ramdisk": number, "side": side, "unlisted": ramdisk.unlisted}
 
 
 def _version(one: BuildInput | None) -> dict[str, str] | None:
@@ -104,7 +121,7 @@ def _version(one: BuildInput | None) -> dict[str, str] | None:
 
 
 def _changed_files(old: Inspection, new: Inspection) -> Iterator[Change]:
-    for number, (one, other) in enumerate(zip_longest(old.ramdisks, new.ramdisks), start=1):
+    for number, one, other in _pairs(old, new):
         before, after = _files(one), _files(other)
         for path in sorted(before.keys() | after.keys()):
             if before.get(path) != after.get(path):
@@ -127,10 +144,10 @@ def _notes(old: Inspection, new: Inspection, sections: tuple[Change, ...], files
     for side, found in (("old", old), ("new", new)):
         for number, ramdisk in enumerate(found.ramdisks, start=1):
             yield from (f"{side} ramdisk {number}: {note}" for note in ramdisk.notes)
-    if (_inputs(old) is None) != (_inputs(new) is None):
-        yield "only one of the images states its inputs, so they were not compared"
     differing = {change["section"] for change in sections}
     explained = {change["ramdisk"] for change in files}
-    for number, (one, other) in enumerate(zip(old.ramdisks, new.ramdisks, strict=False), start=1):
-        if f"ramdisk {number}" in differing and number not in explained and one.entries and other.entries:
+    for number, one, other in _pairs(old, new):
+        if (one is None or one.inputs is None) != (other is None or other.inputs is None):
+            yield f"ramdisk {number}: only one of the images states its inputs, so they were not compared"
+        if one is not None and other is not None and f"ramdisk {number}" in differing and number not in explained:
             yield f"ramdisk {number}: {REPACKED}"

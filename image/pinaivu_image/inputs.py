@@ -7,10 +7,11 @@ a rebuild from those inputs shows that it did not lie.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
+from pinaivu_image.lock import Sha256
 from pinaivu_shared.eif.cpio import CpioEntry
 
 BOOT_INPUTS: Final = "usr/share/pinaivu/boot-inputs.json"
@@ -18,7 +19,8 @@ APPLICATION_INPUTS: Final = "usr/share/pinaivu/application-inputs.json"
 MAX_INPUTS_BYTES: Final = 1 << 24
 
 InputKind = Literal["deb", "wheel", "kernel-config", "kernel-source", "toolchain", "source"]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+WITHOUT_FILES: Final[frozenset[InputKind]] = frozenset({"kernel-config", "kernel-source", "toolchain"})
+"""Nothing of these is a file of a ramdisk; a package's name can be that of a tool and of an input that has files."""
 
 
 class BuildInput(msgspec.Struct, frozen=True, kw_only=True, order=True):

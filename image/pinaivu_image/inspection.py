@@ -1,12 +1,14 @@
 """`pinaivu image inspect`: everything an image says, with a note on what of it nobody measures."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Final
 
 import msgspec
 
+from pinaivu_image.inputs import WITHOUT_FILES, BuildInput
 from pinaivu_image.ramdisk import Ramdisk, describe_entries, open_ramdisks
 from pinaivu_image.rootfs import plain_path
 from pinaivu_shared.eif.description import describe_certificate, signature_holds
@@ -31,6 +33,8 @@ UNMEASURED: Final = (
 RAMDISK_ALIGNMENT: Final = 4
 """Linux looks for the next ramdisk at multiples of this only."""
 
+NOTHING: Final[Mapping[str, int]] = {"files": 0, "size": 0}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
@@ -42,6 +46,11 @@ class Inspection:
     metadata: dict[str, Any] | None
     signature: dict[str, Any] | None
     notes: tuple[str, ...]
+
+    @property
+    def listed(self) -> bool:
+        """Whether the files of every ramdisk could be listed."""
+        return all(ramdisk.unlisted is None for ramdisk in self.ramdisks)
 
 
 def inspect_image(raw: bytes) -> Inspection:
@@ -70,7 +79,7 @@ def inspection_json(found: Inspection) -> dict[str, Any]:
         "measurements": found.measurements.as_hex(),
         "metadata": found.metadata,
         "signature": found.signature,
-        "ramdisks": [{"files": list(_files(ramdisk)), "notes": list(ramdisk.notes)} for ramdisk in found.ramdisks],
+        "ramdisks": [ramdisk_json(ramdisk) for ramdisk in found.ramdisks],
         "notes": list(found.notes),
     }
 
@@ -100,6 +109,19 @@ def sections_json(eif: Eif) -> Iterator[dict[str, Any]]:
         offset += SECTION_HEADER_BYTES + len(section.data)
 
 
+def ramdisk_json(ramdisk: Ramdisk) -> dict[str, Any]:
+    """Its files, and the inputs that it states (null where it states none); `unlisted` says why there is nothing."""
+    came = _origins(ramdisk)
+    stated = ramdisk.inputs
+    return {
+        "inputs": None if stated is None else [_input(one, came) for one in stated.inputs],
+        "of_no_input": came.get(None, NOTHING),
+        "files": list(_files(ramdisk)),
+        "unlisted": ramdisk.unlisted,
+        "notes": list(ramdisk.notes),
+    }
+
+
 def section_name(section: Section, number: int) -> str:
     """`kernel`, `cmdline`, `ramdisk 1` and so on."""
     name = section.type.name.lower()
@@ -109,6 +131,21 @@ def section_name(section: Section, number: int) -> str:
 def _signature(section: bytes, pcr0: bytes) -> dict[str, Any]:
     certificate = describe_certificate(parse_signature(section).certificate)
     return {"holds": signature_holds(section, pcr0), "certificate": certificate}
+
+
+def _origins(ramdisk: Ramdisk) -> Mapping[str | None, Mapping[str, int]]:
+    """How much came from each input, by its name; None for what the image names no input for. Folders do not count."""
+    came: dict[str | None, Mapping[str, int]] = {}
+    for path, entry in ramdisk.files.items():
+        if not S_ISDIR(entry.mode):
+            name, size = ramdisk.input_of(path), len(entry.data) if S_ISREG(entry.mode) else 0
+            before = came.get(name, NOTHING)
+            came[name] = {"files": before["files"] + 1, "size": before["size"] + size}
+    return came
+
+
+def _input(one: BuildInput, came: Mapping[str | None, Mapping[str, int]]) -> dict[str, Any]:
+    return {**msgspec.to_builtins(one), **(NOTHING if one.kind in WITHOUT_FILES else came.get(one.name, NOTHING))}
 
 
 def _files(ramdisk: Ramdisk) -> Iterator[dict[str, Any]]:

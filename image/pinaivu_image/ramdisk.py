@@ -26,11 +26,12 @@ MAX_NAMED: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ramdisk:
-    """What could be read of one ramdisk section; `notes` say what could not."""
+    """What could be read of one ramdisk section; `notes` say what could not, `unlisted` why nothing could."""
 
     entries: tuple[CpioEntry, ...]
     inputs: BuildInputs | None
     notes: tuple[str, ...]
+    unlisted: str | None = None
 
     @property
     def files(self) -> Mapping[str, CpioEntry]:
@@ -56,7 +57,7 @@ def open_ramdisks(sections: Iterable[bytes], budget: Budget | None = None) -> tu
             after = unpack_over(tree, entries, number)
         except EifError as error:
             note = f"its files cannot be listed: {error.detail}"
-            opened.append(Ramdisk(entries=(), inputs=None, notes=(note,)))
+            opened.append(Ramdisk(entries=(), inputs=None, notes=(note,), unlisted=error.detail))
             unlisted.append(str(number))
             continue
         inputs, note_on_inputs = find_inputs(entries)

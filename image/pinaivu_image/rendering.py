@@ -1,18 +1,25 @@
 """Inspections and differences as lines for people."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pinaivu_image.difference import Change, Difference
+from pinaivu_image.inputs import WITHOUT_FILES
 from pinaivu_image.inspection import Inspection, inspection_json
 from pinaivu_image.printable import printable
 
-ABSENT = "(absent)"
+ABSENT: Final = "(absent)"
+STATED: Final = "inputs, as the image itself states; only a rebuild proves it:"
+UNLISTED: Final = "files cannot be listed"
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
-    """Header, sections, measurements, then every file; the notes are for stderr and not among them."""
+    """Inputs, header, measurements, sections, then every file; the notes are for stderr and not among them."""
     shown = inspection_json(found)
+    yield STATED
+    for number, ramdisk in enumerate(shown["ramdisks"], start=1):
+        yield from _summary_lines(f"ramdisk {number}", ramdisk)
+    yield ""
     yield from (f"{name:<22} {value}" for name, value in shown["header"].items())
     yield f"{'cmdline':<22} {printable(shown['cmdline'])}"
     yield from _metadata_lines(shown)
@@ -22,8 +29,10 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         measured = "measured" if section["measured"] else "not measured"
         yield f"{section['name']:<12} {section['size']:>12}  {section['sha256']}  {measured}"
     for number, ramdisk in enumerate(shown["ramdisks"], start=1):
-        yield f"\nramdisk {number}: {len(ramdisk['files'])} entries"
-        yield from (_file_line(file) for file in ramdisk["files"])
+        yield ""
+        files = ramdisk["files"]
+        yield f"ramdisk {number}: {_refusal(ramdisk) or f'{len(files)} entries'}"
+        yield from (_file_line(file) for file in files)
 
 
 def difference_lines(found: Difference) -> Iterator[str]:
@@ -37,9 +46,35 @@ def difference_lines(found: Difference) -> Iterator[str]:
         ("measurements", found.measurements),
         ("files", found.files),
     ):
-        if changes:
+        unlisted = found.unlisted if title == "files" else ()
+        if changes or unlisted:
             yield f"{title}:"
+            yield from (f"  ramdisk {one['ramdisk']}, {one['side']}: {_refusal(one)}" for one in unlisted)
             yield from (f"  {_name(change)}: {_shown(change['old'])} -> {_shown(change['new'])}" for change in changes)
+
+
+def _summary_lines(name: str, ramdisk: dict[str, Any]) -> Iterator[str]:
+    """A line for each input; one for all of the toolchain, which is long and brought no file."""
+    refusal, inputs = _refusal(ramdisk), ramdisk["inputs"] or ()
+    yield f"  {name}: {refusal or ('none stated' if ramdisk['inputs'] is None else '')}".rstrip()
+    for one in inputs:
+        if one["kind"] != "toolchain":
+            version = one["version"] or f"sha256 {one['sha256'][:16]}…"
+            brought = "no file of it" if one["kind"] in WITHOUT_FILES else _amount(one)
+            yield printable(f"    {one['kind']:<13} {one['name']:<24} {version:<34} {brought}".rstrip())
+    tools = sum(one["kind"] == "toolchain" for one in inputs)
+    if tools:
+        yield f"    {'toolchain':<13} {f'{tools} packages, which --json names':<59} no file of them"
+    if not refusal:
+        yield f"    {'of no input':<73} {_amount(ramdisk['of_no_input'])}"
+
+
+def _amount(total: dict[str, Any]) -> str:
+    return f"{total['files']} files, {total['size']} bytes"
+
+
+def _refusal(ramdisk: dict[str, Any]) -> str:
+    return "" if ramdisk["unlisted"] is None else printable(f"{UNLISTED}: {ramdisk['unlisted']}")
 
 
 def _metadata_lines(shown: dict[str, Any]) -> Iterator[str]:

@@ -143,6 +143,42 @@ def test_files_that_cannot_be_listed_are_not_called_the_same() -> None:
     assert [note.split(":")[0] for note in found.notes] == ["old ramdisk 2", "new ramdisk 2"]
 
 
+def test_nothing_of_a_ramdisk_that_cannot_be_listed_is_called_absent() -> None:
+    for old, new, side in ((built("1.0"), JUNK, "new"), (JUNK, built("1.0"), "old")):
+        found = compare(old, new)
+        assert (found.inputs, found.files) == ((), ())
+        assert [(one["ramdisk"], one["side"]) for one in found.unlisted] == [(2, side)]
+        lines = list(difference_lines(found))
+        (said,) = lines[lines.index("files:") + 1 :]
+        assert said.startswith(f"  ramdisk 2, {side}: files cannot be listed: at byte 0: 6a756e6b")
+        assert "(absent)" not in "".join(lines)
+        assert not [note for note in found.notes if "states its inputs" in note]
+
+
+JUNK = image(ramdisks=(BOOT, b"junk"))
+
+
+def test_what_can_be_listed_beside_it_is_compared() -> None:
+    stated = [write_cpio(with_parents([file("a", version.encode()), inputs_file(version)])) for version in ("1", "2")]
+    old, new = (image(ramdisks=(ramdisk, last)) for ramdisk, last in zip(stated, (APPLICATION, b"junk"), strict=True))
+    found = compare(old, new)
+    assert [change["input"] for change in found.inputs] == ["msgspec"]
+    assert {(change["ramdisk"], change["path"]) for change in found.files} == {(1, "a"), (1, APPLICATION_INPUTS)}
+
+
+def test_a_ramdisk_that_cannot_be_listed_and_is_the_same_is_no_difference() -> None:
+    assert compare(JUNK, JUNK).unlisted == ()
+    assert list(difference_lines(compare(JUNK, JUNK))) == ["the images are the same, byte for byte"]
+
+
+def test_inputs_that_only_one_image_states_in_a_ramdisk_are_not_absent_in_the_other() -> None:
+    mute = write_cpio([file("a")])
+    stating = write_cpio(with_parents([file("b"), inputs_file("1.0")]))
+    found = compare(image(ramdisks=(stating, mute)), image(ramdisks=(stating, stating)))
+    assert found.inputs == ()
+    assert any(note.startswith("ramdisk 2: only one") for note in found.notes)
+
+
 def test_images_of_other_tools_are_compared_by_section_and_file() -> None:
     found = compare(tree(file("a", b"1")), tree(file("a", b"2")))
     assert found.inputs == ()
@@ -152,7 +188,7 @@ def test_images_of_other_tools_are_compared_by_section_and_file() -> None:
 def test_inputs_of_one_side_only_are_not_compared_and_that_is_said() -> None:
     found = compare(tree(file("a")), built("1.0"))
     assert found.inputs == ()
-    assert "only one of the images states its inputs, so they were not compared" in found.notes
+    assert "ramdisk 2: only one of the images states its inputs, so they were not compared" in found.notes
 
 
 def test_prefixes_of_other_tools_do_not_make_paths_differ() -> None:

@@ -50,6 +50,17 @@ def test_inspect_prints_the_image_and_notes_on_stderr(path: Path) -> None:
     assert "not measured: the header" not in ended.stdout
 
 
+def test_inspect_exits_1_where_files_cannot_be_listed(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.eif"
+    odd.write_bytes(image(ramdisks=(BOOT, b"junk")))
+    ended = run("inspect", odd)
+    assert ended.returncode == 1
+    assert "\nramdisk 2: files cannot be listed: at byte 0: 6a756e6b" in ended.stdout
+    assert "ramdisk 2: its files cannot be listed" in ended.stderr
+    assert run("inspect", odd, "--json").returncode == 1
+    assert run("diff", odd, odd).returncode == 0
+
+
 def test_inspect_json_is_one_line_with_the_notes_inside(path: Path) -> None:
     ended = run("inspect", path, "--json")
     (line,) = ended.stdout.splitlines()

@@ -14,6 +14,7 @@ from tests.image.images import (
     file,
     image,
     inputs_file,
+    link,
     raw_entry,
     zipped,
 )
@@ -69,6 +70,46 @@ def test_a_file_names_the_input_it_came_from() -> None:
     _, second = inspection_json(inspect_image(image(ramdisks=(BOOT, OURS))))["ramdisks"]
     assert [entry.get("input") for entry in second["files"] if entry["path"] == "app/main.py"] == ["pinaivu"]
     assert "app/main.py  [pinaivu]" in text(image(ramdisks=(BOOT, OURS)))
+
+
+SUMMARY = """\
+inputs, as the image itself states; only a rebuild proves it:
+  ramdisk 1: none stated
+    of no input                                                               2 files, 15 bytes
+  ramdisk 2:
+    kernel-source linux                    6.12                               no file of it
+    wheel         msgspec                  1.0                                2 files, 7 bytes
+    toolchain     1 packages, which --json names                              no file of them
+    of no input                                                               1 files, {rest} bytes
+"""
+
+
+def test_the_text_begins_with_what_came_from_each_input() -> None:
+    wheel = BuildInput(kind="wheel", name="msgspec", version="1.0", sha256="a" * 64)
+    kernel = BuildInput(kind="kernel-source", name="linux", version="6.12", sha256="b" * 64)
+    tool = BuildInput(kind="toolchain", name="msgspec", version="0.9", sha256="c" * 64)
+    files = {"lib/msgspec.so": "msgspec", "lib/link": "msgspec", "lib": "msgspec"}
+    stated = file(APPLICATION_INPUTS, encode_inputs(BuildInputs(inputs=(wheel, kernel, tool), files=files)))
+    entries = [file("lib/msgspec.so", b"machine"), link("lib/link", "msgspec.so"), stated]
+    raw = image(ramdisks=(BOOT, write_cpio(with_parents(entries))))
+    assert text(raw).startswith(SUMMARY.format(rest=len(stated.data)))
+    _, second = inspection_json(inspect_image(raw))["ramdisks"]
+    assert [(one["kind"], one["name"], one["files"], one["size"]) for one in second["inputs"]] == [
+        ("kernel-source", "linux", 0, 0),
+        ("toolchain", "msgspec", 0, 0),
+        ("wheel", "msgspec", 2, 7),
+    ]
+
+
+def test_a_ramdisk_that_cannot_be_listed_says_so_in_its_place() -> None:
+    found = inspect_image(image(ramdisks=(b"junk", APPLICATION)))
+    lines = list(inspection_lines(found))
+    reason = "at byte 0: 6a756e6b where a cpio header, zeros or compressed data should be"
+    said = f"ramdisk 1: files cannot be listed: {reason}"
+    assert [line for line in lines if line.strip().startswith("ramdisk 1: ")] == [f"  {said}", said]
+    assert lines.index(said) < lines.index("ramdisk 2: 3 entries")
+    assert (found.listed, inspect_image(image()).listed) == (False, True)
+    assert inspection_json(found)["ramdisks"][0]["unlisted"] == reason
 
 
 def test_a_signed_image_says_by_whom_and_whether_the_signature_holds() -> None:
