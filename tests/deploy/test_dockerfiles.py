@@ -89,7 +89,15 @@ def test_a_build_is_given_what_git_knows_and_neither_history_nor_environments() 
         ) or any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns for place in parents if "/" not in place)
 
     assert [name for name in tracked_files() if ignored(name)] == []
-    for name in (".git/HEAD", ".venv/bin/python", ".mypy_cache/x", "shared/a/__pycache__/b.pyc", ".pinaivu/admin.key"):
+    left = ("pinaivu.eif", "pinaivu.eif.json", "pcrs.json", "trust.json", "build/pinaivu.eif", "out/pinaivu.eif")
+    for name in (
+        *left,
+        ".git/HEAD",
+        ".venv/bin/python",
+        ".mypy_cache/x",
+        "shared/a/__pycache__/b.pyc",
+        ".pinaivu/admin.key",
+    ):
         assert ignored(name), name
 
 

@@ -2,11 +2,13 @@
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import ROOT, blocks, section
+from tests.docs.shell import run_blocks
 from tests.network.conftest import running
 from tests.shared.evidence import ANSWER, REQUEST, SALT, make_evidence
 
@@ -48,14 +50,54 @@ def test_the_commitments_by_hand_are_those_of_the_receipt() -> None:
     assert names["response_commitment"] == receipt["response_commitment"]
 
 
-def test_the_readmes_python_runs_against_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_leads_from_a_question_to_a_verified_receipt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (code,) = blocks((ROOT / "README.md").read_text(), "python")
-    with running(tmp_path, "embedded", nodes=1) as network:
-        code = code.replace("http://127.0.0.1:8080/v1", network["base_url"]).replace("sk-pnv-…", network["api_key"])
-        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own documentation
-    answer, request_id = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert "Paris" in answer
-    assert request_id.startswith("req_")
+    commands = blocks(section(ROOT / "README.md", "Verify a receipt"), "sh")
+    with running(tmp_path / ".pinaivu", "embedded", nodes=1) as network:
+        exported = {"OPENAI_BASE_URL": network["base_url"], "OPENAI_API_KEY": network["api_key"]}
+        for name, value in exported.items():
+            monkeypatch.setenv(name, value)
+        exec(compile(code, "ask.py", "exec"), {})  # noqa: S102 - our own documentation
+        answer, request_id = capsys.readouterr().out.rsplit(maxsplit=1)
+        assert "Paris" in answer
+        ended = run_blocks(commands, tmp_path, {**exported, "REQUEST_ID": request_id})
+        assert ended.returncode == 0, ended.stderr
+        assert request_id in ended.stdout
+        ended = run_blocks(commands, tmp_path, {**exported, "REQUEST_ID": "req_" + "0" * 26})
+        assert "404" in ended.stderr, "curl --fail, so that no error is saved as a bundle"
+        assert ended.returncode not in {0, 1, 2}, "curl's own status: nothing was verified"
+
+
+def test_what_testing_needs_is_what_ci_installs_and_the_tests_look_for() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    (line,) = re.findall(r"^for package in (.*libcbor.*); do$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert [package for package in line.split() if package not in page] == []
+    for text in ("qemu-system-x86_64", "vhost-device-vsock"):
+        assert f"`{text}`" in page
+        assert text in (ROOT / "simulator" / "pinaivu_simulator" / "qemu.py").read_text()
+    conftest = (ROOT / "tests" / "boot" / "conftest.py").read_text()
+    assert "`PINAIVU_QEMU`" in page
+    assert "PINAIVU_QEMU" in conftest
+    assert '"shared" / "qemu-nitro"' in conftest
+
+
+def written_by_the_pages() -> set[str]:
+    """Files that a reader's commands leave in the checkout."""
+    text = "\n".join(block for page in PAGES for block in blocks(page.read_text(), "sh"))
+    redirected = re.findall(r" > ([A-Za-z][A-Za-z./-]*)", text)
+    named = re.findall(r"--output[= ](\S+)", text)
+    copied = re.findall(r"^cp \S+ (\S+)$", text, re.MULTILINE)
+    return {*redirected, *named, *copied, "configuration.json", "pinaivu.eif.json", "build/pinaivu.eif", "ask.py"}
+
+
+def test_a_checkout_stays_clean_while_the_pages_are_followed() -> None:
+    written = written_by_the_pages()
+    assert {"pinaivu.eif", "pcrs.json", "bundle.json", "trust.json"} < written
+    asked = ["git", "-C", str(ROOT), "check-ignore", "--no-index", *written]
+    ignored = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.split()
+    assert written - set(ignored) == set()
 
 
 def test_no_page_holds_a_key() -> None:
