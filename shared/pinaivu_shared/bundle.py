@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pinaivu_shared.canonical import Hex32, convert, decode, encode, parse_json
+from pinaivu_shared.canonical import DuplicateKeyError, Hex32, convert, decode, encode, parse_json
 from pinaivu_shared.commitments import request_commitment, response_commitment
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch, verify_epoch_archived
@@ -65,21 +65,23 @@ class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_bundle(raw: bytes) -> Bundle:
-    """Read a bundle; UnreadableError for everything of another form, the gateway's error body among it."""
+    """Read a bundle. UnreadableError for what is none, the gateway's error body among it.
+
+    VerificationError("bundle") for one that holds a receipt, and that or other evidence in a shape that none can have.
+    """
     if len(raw) > MAX_BUNDLE_BYTES:
         raise UnreadableError(f"bundle: {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are allowed")
     if refusal := service_error(raw):
         raise UnreadableError(f"bundle: this is the service's error: {refusal}")
     try:
         parsed = parse_json(raw)
+    except DuplicateKeyError as error:
+        raise VerificationError("bundle", str(error)) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"bundle: not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise UnreadableError("bundle: not a JSON object")
-    try:
-        return convert(parsed, Bundle, check="bundle")
-    except VerificationError as error:
-        raise UnreadableError(str(error)) from error
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("receipt"), dict):
+        raise UnreadableError("bundle: not a JSON object with a receipt in it")
+    return convert(parsed, Bundle, check="bundle")
 
 
 def verify_bundle(

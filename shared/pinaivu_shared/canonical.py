@@ -64,10 +64,15 @@ def convert(value: object, shape: type[_Shape], *, check: str) -> _Shape:
         raise VerificationError(check, f"not of the expected shape: {error}") from error
 
 
+class DuplicateKeyError(ValueError):
+    """A JSON object that names one key twice."""
+
+
 def parse_json(text: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
     """Parse JSON as RFC 8785 wants its input: no duplicate keys, no NaN, no infinity, no lone surrogate.
 
-    Raises ValueError (also as JSONDecodeError and UnicodeDecodeError), RecursionError when nested too deeply.
+    Raises DuplicateKeyError or ValueError (its parent; also JSONDecodeError and UnicodeDecodeError), RecursionError
+    when nested too deeply.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
@@ -86,7 +91,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {twice[:64]!r} stands twice in one object")
+        raise DuplicateKeyError(f"the key {twice[:64]!r} stands twice in one object")
     return found
 
 

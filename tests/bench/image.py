@@ -71,9 +71,8 @@ async def _print_boots(emulator: Emulator, image: Path) -> None:
             await until_said(machine, LISTENING)
             servers.append(machine.boot_seconds + trio.current_time() - started)
     print(f"boot under QEMU, {BOOTS} times, median (2 s of each are the wait for a parent that is not CID 3):")
-    print(
-        f"  heartbeat after {statistics.median(heartbeats):.1f} s, server listening after {statistics.median(servers):.1f} s"
-    )
+    heartbeat, server = statistics.median(heartbeats), statistics.median(servers)
+    print(f"  heartbeat after {heartbeat:.1f} s, server listening after {server:.1f} s")
 
 
 async def _print_memory(emulator: Emulator, image: Path) -> None:
@@ -82,9 +81,7 @@ async def _print_memory(emulator: Emulator, image: Path) -> None:
         found = re.search(r"USED (\d+) SERVER (\d+)", machine.console())
     assert found
     used, server = (int(kibibytes) / 1024 for kibibytes in found.groups())
-    print(
-        f"memory once it listens: {used:.0f} MiB used in the enclave, of which the server's process has {server:.0f} MiB"
-    )
+    print(f"memory once it listens: {used:.0f} MiB used in the enclave, {server:.0f} MiB of it by the server's process")
 
 
 async def _print_least_memory(emulator: Emulator, image: Path) -> None:

@@ -104,9 +104,7 @@ SIGNED_FIELDS = [path for path in leaves_of(GENUINE.bundle) if path[0] in SIGNED
 
 @pytest.mark.parametrize("path", SIGNED_FIELDS, ids=lambda path: ".".join(map(str, path)))
 def test_any_signed_field_changed_is_refused(path: Path) -> None:
-    """Some fields have so few spellings that the changed bundle cannot even be read."""
-    with pytest.raises((VerificationError, UnreadableError)):
-        judge(tampered(change_at(path, another)))
+    failing_check(tampered(change_at(path, another)))
 
 
 @pytest.mark.parametrize("part", ["attestation", "proof"])
@@ -158,7 +156,7 @@ def test_each_tampering_is_named(change: Callable[[dict[str, Any]], object], che
     assert failing_check(tampered(change)) == check
 
 
-OTHER_SHAPES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
+IMPOSSIBLE: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("a receipt field added", lambda bundle: bundle["receipt"].update(extra=1)),
     ("a receipt field removed", lambda bundle: bundle["receipt"].pop("outcome")),
     ("a bundle part added", lambda bundle: bundle.update(extra=1)),
@@ -168,10 +166,9 @@ OTHER_SHAPES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [row[1] for row in OTHER_SHAPES], ids=[row[0] for row in OTHER_SHAPES])
-def test_a_bundle_of_another_shape_cannot_be_read(change: Callable[[dict[str, Any]], object]) -> None:
-    with pytest.raises(UnreadableError, match=r"^bundle: not of the expected shape: "):
-        judge(tampered(change))
+@pytest.mark.parametrize("change", [row[1] for row in IMPOSSIBLE], ids=[row[0] for row in IMPOSSIBLE])
+def test_a_receipt_with_evidence_that_cannot_be_is_not_valid(change: Callable[[dict[str, Any]], object]) -> None:
+    assert failing_check(tampered(change)) == "bundle"
 
 
 def test_a_receipt_of_one_epoch_does_not_go_with_the_attestation_of_another() -> None:
@@ -273,7 +270,7 @@ def test_without_the_salt_nothing_opens() -> None:
 def test_a_duplicated_field_is_refused() -> None:
     text = json.dumps(GENUINE.bundle)
     for field in ('"outcome": "completed"', '"version": 1', '"origin": "pinaivu.test/log"'):
-        with pytest.raises(UnreadableError, match="twice"):
+        with pytest.raises(VerificationError, match="twice"):
             parse_bundle(text.replace(field, f"{field}, {field}", 1).encode())
 
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,11 @@ ERROR_BODY = {"error": {"message": "no such receipt\x1b[2J", "type": "x", "param
     ("content", "said"),
     [
         (ERROR_BODY, "bundle: this is the service's error: no such receipt\\x1b[2J\n"),
-        (lacking("receipt"), "bundle: not of the expected shape: Object missing required field `receipt`\n"),
-        (lacking("proof"), "bundle: not of the expected shape: Object missing required field `proof`\n"),
-        ({**GENUINE.bundle, "receipt": []}, "bundle: not of the expected shape: Expected `object`"),
+        (lacking("receipt"), "bundle: not a JSON object with a receipt in it\n"),
+        ({**GENUINE.bundle, "receipt": []}, "bundle: not a JSON object with a receipt in it\n"),
         ("# A page", "bundle: not JSON: "),
     ],
-    ids=["error", "no receipt", "no proof", "list", "page"],
+    ids=["error", "no receipt", "list", "page"],
 )
 def test_what_is_of_another_form_cannot_be_read_and_is_no_verdict(
     tmp_path: Path, trust: Path, content: object, said: str
@@ -105,6 +105,14 @@ def test_what_is_of_another_form_cannot_be_read_and_is_no_verdict(
     found = json.loads(ended.stdout)
     assert (ended.returncode, ended.stderr) == (2, "")
     assert (found.keys(), found["error"]) == ({"error", "detail"}, "unreadable")
+
+
+def test_a_receipt_that_lacks_its_evidence_is_not_valid(tmp_path: Path, trust: Path) -> None:
+    ended = run("verify", write(tmp_path, "odd", lacking("proof")), "--trust", trust)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "not valid: bundle: not of the expected shape: Object missing required field `proof`"
+    )
 
 
 def test_a_trust_file_of_another_form_is_named_once(tmp_path: Path, bundle: Path) -> None:
@@ -156,13 +164,25 @@ def test_an_attestation_document_is_shown_and_judged(tmp_path: Path, trust: Path
 
 
 @pytest.mark.parametrize(
-    "content", [b"garbage", b"# A page, in prose", b"\xd2\x84", b"\x80", b"\x01", json.dumps(ERROR_BODY).encode()]
+    "content", [b"garbage", b"# A page, in prose", b"\x80", b"\x01", b"", json.dumps(ERROR_BODY).encode()]
 )
 def test_what_is_no_document_exits_2(trust: Path, content: bytes) -> None:
     for command in (("show", "-"), ("verify", "-", "--trust", trust), ("verify", "-", "--trust", trust, "--at", "0")):
         ended = run("attestation", *command, content=content)
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr.startswith("cannot be read: attestation")
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: b"\xd2" + raw])
+def test_a_damaged_document_is_judged_and_not_valid(
+    tmp_path: Path, trust: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    document = tmp_path / "document"
+    document.write_bytes(damage(base64.b64decode(GENUINE.bundle["attestation"])))
+    for more in ((), ("--at", "2026-11-25T00:00:00Z")):
+        ended = run("attestation", "verify", document, "--trust", trust, *more)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("not valid: attestation document: ")
 
 
 def test_a_document_that_says_it_is_signed_otherwise_is_judged_and_not_valid(tmp_path: Path, trust: Path) -> None:
