@@ -35,7 +35,7 @@ def test_the_program_does_not_even_import_what_reads_flags() -> None:
 
 def test_the_configuration_has_these_keys_and_no_other() -> None:
     """Whoever adds one says here what it is, and that it turns no check off."""
-    keys = {
+    keys: dict[type[msgspec.Struct], str] = {
         Configuration: "version platform origin kms models fee_bps quality_prior_bps jobs metering quote_lifetime_ms"
         " max_nodes max_open_jobs witnesses quorum",
         KmsTerms: "key_arn tls_root",

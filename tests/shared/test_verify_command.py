@@ -173,7 +173,11 @@ def test_what_is_no_document_exits_2(trust: Path, content: bytes) -> None:
         assert ended.stderr.startswith("cannot be read: attestation")
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: b"\xd2" + raw])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: b"\xd2" + raw],
+    ids=["cut", "longer", "tagged"],
+)
 def test_a_damaged_document_is_judged_and_not_valid(
     tmp_path: Path, trust: Path, damage: Callable[[bytes], bytes]
 ) -> None:
