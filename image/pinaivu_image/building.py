@@ -1,25 +1,24 @@
 """Builds an image: fetch the locked inputs, compile the kernel, fill two ramdisks, write the EIF and its manifest."""
 
-import hashlib
 import os
-import stat
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pinaivu_image.build_root import build_root
-from pinaivu_image.errors import MirrorError, machine_faults
+from pinaivu_image.checkout import PROJECT, CheckoutState
+from pinaivu_image.errors import LockError, MirrorError, machine_faults
 from pinaivu_image.fetch import InputCache, fetch_debs, fetch_wheels
+from pinaivu_image.inspection import Inspection, inspection_json
 from pinaivu_image.kernel import build_kernel
 from pinaivu_image.lock import ImageLock
 from pinaivu_image.mirrors import Mirrors, machine_mirrors
 from pinaivu_image.progress import Reporter
-from pinaivu_image.ramdisk import open_ramdisks
 from pinaivu_image.ramdisks import application_ramdisk, boot_ramdisk, command_line
 from pinaivu_image.workshop import Workshop
-from pinaivu_shared.eif.format import parse_eif, write_eif
-from pinaivu_shared.eif.measurements import measure
+from pinaivu_shared.eif.format import write_eif
 from pinaivu_shared.eif.metadata import BuildMetadata, Metadata, encode_metadata
 
 IMAGE_NAME: Final = "pinaivu-enclave"
@@ -45,7 +44,8 @@ def build_image(plan: BuildPlan, reporter: Reporter) -> bytes:
 
 
 def _build(plan: BuildPlan, reporter: Reporter) -> bytes:
-    lock, cache, cmdline = plan.lock, InputCache(plan.cache), command_line(plan.source)
+    lock, cache = plan.lock, InputCache(plan.cache)
+    cmdline, version = command_line(plan.source), project_version(plan.source)
     debs = list({deb.sha256: deb for deb in (*lock.boot, *lock.build, lock.kernel)}.values())
     fetch_debs(debs, plan.mirrors, cache, reporter)
     fetch_wheels(lock.wheels, cache, reporter)
@@ -59,7 +59,7 @@ def _build(plan: BuildPlan, reporter: Reporter) -> bytes:
     return write_eif(
         kernel=kernel,
         cmdline=cmdline,
-        metadata=encode_metadata(_metadata(lock)),
+        metadata=encode_metadata(_metadata(lock, version)),
         ramdisks=(boot, application),
     )
 
@@ -72,45 +72,29 @@ def usable_mirrors() -> Mirrors | None:
         return None
 
 
-def build_manifest(image: bytes) -> dict[str, Any]:
-    """What is in an image, so that a difference can be located: inputs, files of each ramdisk, sections, registers."""
-    eif = parse_eif(image)
-    ramdisks = open_ramdisks(eif.ramdisks)
-    return {
-        "measurements": measure(eif).as_hex(),
-        "sections": [
-            {"type": section.type.name.lower(), "size": len(section.data), "sha256": _sha256(section.data)}
-            for section in eif.sections
-        ],
-        "inputs": [
-            {"kind": one.kind, "name": one.name, "version": one.version, "sha256": one.sha256}
-            for ramdisk in ramdisks
-            if ramdisk.inputs is not None
-            for one in ramdisk.inputs.inputs
-        ],
-        "ramdisks": [
-            [
-                {
-                    "path": path,
-                    "mode": f"{entry.mode:o}",
-                    "size": len(entry.data),
-                    "sha256": _sha256(entry.data),
-                    "input": ramdisk.input_of(path),
-                }
-                for path, entry in ramdisk.files.items()
-                if not stat.S_ISDIR(entry.mode)
-            ]
-            for ramdisk in ramdisks
-        ],
-        "command_line": eif.cmdline.decode("ascii", "replace"),
-    }
+def manifest_json(found: Inspection, state: CheckoutState | None) -> dict[str, Any]:
+    """What is in an image, as `inspect --json` prints it, and of which commit it is; no commit where none is known.
+
+    It lies beside the image and is as trustworthy as who hands it out: nothing of it is measured.
+    """
+    commit = {} if state is None else {"commit": state.commit, "clean": not state.changed}
+    return {**commit, **inspection_json(found)}
 
 
-def _metadata(lock: ImageLock) -> Metadata:
+def project_version(source: Path) -> str:
+    """Pinaivu's version in this checkout, not the one that is installed; LockError where there is none."""
+    try:
+        version = tomllib.loads((source / PROJECT).read_text("utf-8"))["project"]["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LockError(f"{source} is no checkout of Pinaivu: {PROJECT}: {error!r}") from error
+    return str(version)
+
+
+def _metadata(lock: ImageLock, version: str) -> Metadata:
     """Nothing of it is measured, so it says nothing that anyone should trust."""
     return Metadata(
         image_name=IMAGE_NAME,
-        image_version="0.1.0",
+        image_version=version,
         build_metadata=BuildMetadata(
             build_time=BUILD_TIME,
             build_tool="pinaivu image build",
@@ -121,7 +105,3 @@ def _metadata(lock: ImageLock) -> Metadata:
         docker_info=None,
         custom_metadata=None,
     )
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -5,6 +5,7 @@ CallerError
 ├── MirrorError          no mirror is known, or it does not answer
 │   └── MissingInputError    the mirror no longer has a locked input
 ├── InputError           what a mirror gave is not what the lock says, or cannot be unpacked
+├── CheckoutError        git cannot say whether the checkout is that of its commit
 └── BuildError           a step of the build failed, or the machine refused a file; the last output is in the text
 """
 
@@ -36,6 +37,10 @@ class MissingInputError(MirrorError):
 
 class InputError(CallerError):
     """An input is not what the lock says."""
+
+
+class CheckoutError(CallerError):
+    """It is not known of which commit a checkout is."""
 
 
 class BuildError(CallerError):

@@ -75,9 +75,10 @@ def application_files(source: Path) -> Iterator[PackageFile]:
             raise LockError(f"{source} is no checkout of Pinaivu: {package} is missing")
         for path in sorted(folder.rglob("*")):
             place = str(path.relative_to(folder.parent))
-            if path.is_file() and _matches(path.name, APPLICATION_FILES) and place not in BUILD_ONLY:
+            if path.is_file() and matches(path.name, APPLICATION_FILES) and place not in BUILD_ONLY:
                 yield PackageFile(place, FILE, path.read_bytes())
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file name fits one of these patterns of `fnmatch`."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

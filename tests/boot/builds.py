@@ -37,6 +37,8 @@ class Surroundings:
 
 def copy_checkout(source: Path, folder: Path) -> Path:
     """The sources, without what was made of them."""
+    folder.mkdir()
+    shutil.copy2(source / "pyproject.toml", folder)
     for part in PARTS:
         shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
