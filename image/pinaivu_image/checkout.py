@@ -22,6 +22,7 @@ BUILDER_PLACE: Final = "image/pinaivu_image"
 BUILDER_FILES: Final = ("*.py", "kernel.config")
 LOCK_PLACE: Final = f"{BUILDER_PLACE}/image.lock.json"
 PROJECT: Final = "pyproject.toml"
+UNKNOWN: Final = "whether {} is as its commit has it cannot be said"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +45,15 @@ def compare_with_commit(source: Path, lock: Path) -> CheckoutState | None:
     committed = {
         place: blob for place, blob in _blobs(_git(git, source, "ls-tree", "-r", "-z", commit)) if _taken(place)
     }
-    present = dict(_present(source, lock))
-    changed = [
-        _shown(present.get(place), source) or place
-        for place in committed.keys() | present.keys()
-        if place not in present or _blob(present[place], like=committed.get(place, "")) != committed.get(place)
-    ]
+    try:
+        present = dict(_present(source, lock))
+        changed = [
+            _shown(present.get(place), source) or place
+            for place in committed.keys() | present.keys()
+            if place not in present or _blob(present[place], like=committed.get(place, "")) != committed.get(place)
+        ]
+    except OSError as error:
+        raise CheckoutError(f"{UNKNOWN.format(source)}: {error.filename}: {error.strerror}") from error
     return CheckoutState(commit=commit, changed=tuple(sorted(changed)))
 
 
@@ -109,10 +113,11 @@ def _git(git: str, source: Path, *arguments: str) -> str:
         env=_environment(os.environ),
     )
     if ended.returncode:
-        raise CheckoutError(f"whether {source} is as its commit has it cannot be said: git: {ended.stderr.strip()}")
+        raise CheckoutError(f"{UNKNOWN.format(source)}: git: {ended.stderr.strip()}")
     return ended.stdout
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Without those by which git would look at another repository."""
-    return {name: value for name, value in variables.items() if not name.startswith("GIT_")}
+    """Without those by which git would look at another repository, and without replaced objects (git-replace(1))."""
+    ours = {name: value for name, value in variables.items() if not name.startswith("GIT_")}
+    return ours | {"GIT_NO_REPLACE_OBJECTS": "1"}

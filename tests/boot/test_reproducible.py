@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.boot.builds import Surroundings, copy_cache, copy_checkout
 
 from pinaivu_image.building import BuildPlan
+from pinaivu_image.checkout import LOCK_PLACE
 from pinaivu_image.lock import write_lock
 
 SOMEWHERE_ELSE = {
@@ -22,6 +25,20 @@ SOMEWHERE_ELSE = {
 }
 CHANGED = "enclave/pinaivu_enclave/clock.py"
 PLACE = "usr/local/lib/python3.13/dist-packages/pinaivu_enclave"
+
+
+def committed(checkout: Path) -> str:
+    """Make a repository of a folder; its commit."""
+    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+    for step in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *step], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def stated(image: Path) -> tuple[str, bool]:
+    """The commit in an image's manifest, and whether the image is of it."""
+    manifest = json.loads(Path(f"{image}.json").read_bytes())
+    return manifest["commit"], manifest["clean"]
 
 
 @pytest.fixture
@@ -61,9 +78,17 @@ def test_a_changed_file_is_named_with_its_input_and_registers(
     lock: Path, elsewhere: Surroundings, tmp_path: Path
 ) -> None:
     source, before, after = elsewhere.checkout / CHANGED, tmp_path / "before.eif", tmp_path / "after.eif"
-    assert elsewhere.build(before, lock=lock).returncode == 0
+    shutil.copy2(lock, elsewhere.checkout / LOCK_PLACE)
+    commit = committed(elsewhere.checkout)
+    built = elsewhere.build(before, lock=lock)
+    assert built.returncode == 0, built.stderr
+    assert "warning" not in built.stderr
+    assert stated(before) == (commit, True)
     source.write_text(source.read_text() + "\n# changed\n")
-    assert elsewhere.build(after, lock=lock).returncode == 0
+    built = elsewhere.build(after, lock=lock)
+    assert built.returncode == 0, built.stderr
+    assert f"nobody can rebuild this image from commit {commit[:12]}, which has not: {CHANGED}\n" in built.stderr
+    assert stated(after) == (commit, False)
     compared = elsewhere.run("diff", before, after, "--json")
     assert compared.returncode == 1, compared.stderr
     said = json.loads(compared.stdout)

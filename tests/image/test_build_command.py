@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,11 +11,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.image.images import image
 from tests.image.packages import cached, lock, wheel
 
-from pinaivu_image.errors import BuildError, machine_faults
+from pinaivu_image.building import manifest_json, project_version
+from pinaivu_image.checkout import CheckoutState
+from pinaivu_image.errors import BuildError, LockError, machine_faults
+from pinaivu_image.inspection import inspect_image, inspection_json
 from pinaivu_image.lock import write_lock
 from pinaivu_image.progress import TerminalReporter
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(
@@ -87,6 +94,43 @@ def test_what_a_program_said_stands_on_lines_of_its_own(flags: dict[str, str | P
     first = next(place for place, line in enumerate(said) if line.startswith("pinaivu image: pip download: "))
     assert len(said) > first + 1
     assert all(line.startswith("  ") for line in said[first + 1 :])
+
+
+def test_a_checkout_that_is_not_as_committed_is_said_before_the_work_begins(
+    flags: dict[str, str | Path], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "enclave", source / "enclave", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "image", source / "image", ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-C", str(source), "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+    for step in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *step], check=True)
+    (source / "enclave/pinaivu_enclave/new.py").touch()
+    ended = run("build", *(word for flag in (flags | {"--source": source}).items() for word in flag))
+    warning = ended.stderr.splitlines()[0]
+    assert warning.startswith("pinaivu image: warning: nobody can rebuild this image from commit ")
+    assert warning.endswith(f", which has not: {flags['--lock']}, enclave/pinaivu_enclave/new.py")
+
+
+def test_the_version_in_an_image_is_that_of_its_checkout(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "7.1"\n')
+    assert project_version(tmp_path) == "7.1"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[project]\n", b"project = 1\n", b"]", b"\xff"])
+def test_a_checkout_without_a_version_is_none(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "pyproject.toml").write_bytes(content)
+    with pytest.raises(LockError, match=r"is no checkout of Pinaivu: pyproject\.toml"):
+        project_version(tmp_path)
+
+
+def test_a_manifest_is_what_inspect_prints_and_the_commit() -> None:
+    found = inspect_image(image())
+    assert manifest_json(found, None) == inspection_json(found)
+    for changed in ((), ("a.py",)):
+        commit = {"commit": "c" * 40, "clean": not changed}
+        assert manifest_json(found, CheckoutState(commit="c" * 40, changed=changed)) == commit | inspection_json(found)
 
 
 def test_a_package_of_the_extra_that_is_not_installed_is_named(flags: dict[str, str | Path]) -> None:

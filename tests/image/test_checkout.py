@@ -73,6 +73,22 @@ def test_a_change_that_git_was_told_to_overlook_is_seen(checkout: Path) -> None:
     assert changed(checkout) == (MODULE,)
 
 
+def test_a_commit_that_git_was_told_to_see_as_another_is_seen_as_it_is(checkout: Path) -> None:
+    (checkout / MODULE).write_text("x")
+    git(checkout, "commit", "--quiet", "--all", "--message", "another")
+    git(checkout, "branch", "other")
+    git(checkout, "reset", "--quiet", "--soft", "HEAD~1")
+    git(checkout, "replace", "HEAD", "other")
+    assert changed(checkout) == (MODULE,)
+
+
+def test_variables_of_git_lead_to_no_other_repository(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "absent"))
+    assert changed(checkout) == ()
+
+
 def test_another_lock_is_named_where_it_lies(checkout: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.lock.json"
     other.write_text("{}")
@@ -82,6 +98,11 @@ def test_another_lock_is_named_where_it_lies(checkout: Path, tmp_path: Path) -> 
 def test_without_a_repository_nothing_is_known(checkout: Path) -> None:
     shutil.rmtree(checkout / ".git")
     assert compare_with_commit(checkout, checkout / LOCK_PLACE) is None
+
+
+def test_a_lock_that_has_gone_is_an_error_that_says_so(checkout: Path) -> None:
+    with pytest.raises(CheckoutError, match=r"cannot be said: /absent\.json: No such file"):
+        compare_with_commit(checkout, Path("/absent.json"))
 
 
 def test_a_repository_that_git_cannot_read_is_an_error_that_says_so(checkout: Path) -> None:

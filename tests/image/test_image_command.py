@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ raise SystemExit(main())
 """Only what `pip install pinaivu` brings."""
 
 
-def run(*arguments: str | Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", BASE_ONLY, "image", *map(str, arguments)]
+def run(*arguments: str | Path, encoding: str = "utf-8", program: str = BASE_ONLY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, "image", *map(str, arguments)]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     ended = subprocess.run(command, capture_output=True, encoding=encoding, check=False, env=environment)
     assert "Traceback" not in ended.stderr
@@ -128,6 +129,47 @@ def test_a_name_that_the_terminal_cannot_spell_is_escaped_and_changes_no_exit_st
             assert (ended.returncode, ended.stderr.count("Error")) == (status, 0)
             assert shown in ended.stdout
             assert run(*arguments, "--json", encoding=encoding).returncode == status
+
+
+FULL_DISK = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n{BASE_ONLY}"
+"""No file can become longer than 1000 bytes."""
+
+
+def test_a_full_disk_leaves_what_was_there_before(path: Path, tmp_path: Path) -> None:
+    key, folder = ec.generate_private_key(ec.SECP384R1()), tmp_path / "outputs"
+    (tmp_path / "key.pem").write_bytes(key_pem(key))
+    (tmp_path / "certificate.pem").write_bytes(certificate_of(key, now=dt.datetime.now(dt.UTC)))
+    folder.mkdir()
+    (folder / "old.eif").write_bytes(b"old")
+    flags = ("--private-key", tmp_path / "key.pem", "--signing-certificate", tmp_path / "certificate.pem")
+    for name in ("old.eif", "new.eif"):
+        ended = run("pcrs", path, *flags, "--output", folder / name, program=FULL_DISK)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == f"pinaivu image: {folder / name}: File too large\n"
+    assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"old.eif": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(("inspect", ""), "FILE"), (("pcrs", ""), "FILE"), (("diff", "", "x"), "A"), (("diff", "x", ""), "B")],
+)
+def test_an_empty_name_is_refused_and_says_whose_it_is(arguments: tuple[str, ...], name: str) -> None:
+    ended = run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith(f"error: argument {name}: the name is empty\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(tmp_path: Path) -> None:
+    entries = [file(f"{number:05}" + "x" * 60) for number in range(2000)]  # more than a pipe holds
+    (tmp_path / "long.eif").write_bytes(image(ramdisks=(BOOT, write_cpio(entries))))
+    command = [sys.executable, "-c", BASE_ONLY, "image", "inspect", str(tmp_path / "long.eif")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_pcrs_signs_and_prints_pcr8_too(path: Path, tmp_path: Path) -> None:
