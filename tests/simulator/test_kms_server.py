@@ -1,5 +1,6 @@
 """The simulated KMS on the wire: real TLS under its own root, real HTTP, requests signed by boto3's signer."""
 
+import contextlib
 import json
 import ssl
 from collections.abc import Callable
@@ -117,17 +118,13 @@ async def _send_too_much(endpoint: Endpoint) -> None:
 
 
 async def _until_closed(endpoint: Endpoint, sent: bytes) -> None:
-    """The connection is cut, without an answer."""
-    stream, answered = await raw_stream(endpoint), bytearray()
-    with pytest.raises(trio.BrokenResourceError):
-        await _send_and_hear(stream, sent, answered)
-    assert answered == b""
+    """The connection is cut, without an answer. Some versions of OpenSSL tell a cut from an end, some do not."""
+    stream, answered = await raw_stream(endpoint), b""
+    with contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_all(sent)
+        answered = bytes(await stream.receive_some())
     await trio.aclose_forcefully(stream)
-
-
-async def _send_and_hear(stream: trio.SSLStream[trio.SocketStream], sent: bytes, answered: bytearray) -> None:
-    await stream.send_all(sent)
-    answered += await stream.receive_some()
+    assert answered == b""
 
 
 @pytest.mark.parametrize("rude", [_abort_before_tls, _speak_no_tls, _cut_tls, _speak_no_http, _send_too_much])
