@@ -59,6 +59,7 @@ class KmsBridge:
         self._credentials = CredentialSource(find_credentials)
         self._accepting = asyncio.Lock()
         self._workers: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._listener = listen_at(address)
 
     def start(self) -> None:
@@ -67,6 +68,7 @@ class KmsBridge:
 
     async def stop(self) -> None:
         """Drop every connection and listen no longer."""
+        self._stopping = True
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -75,7 +77,7 @@ class KmsBridge:
     async def _work(self) -> None:
         """Serve one connection after the other. The listener can wake only one of those who wait for it."""
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping:  # a connection that breaks just then swallows the cancellation (TaskGroup, 3.11)
             try:
                 async with self._accepting:
                     accepted, peer = await loop.sock_accept(self._listener)
