@@ -4,6 +4,8 @@ Integers only. Prices are micro-USDC per million tokens; `cost` and `score` are 
 """
 
 import hashlib
+from collections import Counter
+from operator import itemgetter
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -70,9 +72,7 @@ def run_auction(lot: Lot, bids: list[Bid]) -> Transcript:
 
     The order of `bids` does not matter. A winner without a runner-up of another operator is paid the reserve prices.
     """
-    ranked = sorted(
-        ((_score(lot, bid), _tie_break(lot.request_id, bid.node_id), bid) for bid in bids), key=lambda row: row[:2]
-    )
+    ranked = _ranked(lot, bids)
     winning_score, _, winner = ranked[0]
     runner_up = next((score for score, _, bid in ranked if bid.operator != winner.operator), None)
     input_price, output_price = _clearing_prices(lot, winner, winning_score, runner_up)
@@ -85,7 +85,7 @@ def run_auction(lot: Lot, bids: list[Bid]) -> Transcript:
         completion_tokens=lot.completion_tokens,
         input_reserve_price=lot.input_reserve_price,
         output_reserve_price=lot.output_reserve_price,
-        bids=tuple(ScoredBid(bid=bid, cost=str(_cost(lot, bid)), score=str(score)) for score, _, bid in ranked),
+        bids=tuple([ScoredBid(bid=bid, cost=str(cost), score=str(score)) for score, cost, bid in ranked]),
         input_price=input_price,
         output_price=output_price,
     )
@@ -104,16 +104,24 @@ def verify_transcript(raw: bytes) -> Transcript:
     return transcript
 
 
-def _cost(lot: Lot, bid: Bid) -> int:
-    return bid.input_price * lot.prompt_tokens + bid.output_price * lot.completion_tokens
-
-
-def _score(lot: Lot, bid: Bid) -> int:
-    return _cost(lot, bid) * BASIS_POINTS // bid.quality_bps
-
-
-def _tie_break(request_id: str, node_id: str) -> bytes:
+def tie_break(request_id: str, node_id: str) -> bytes:
+    """Where scores are equal, the lower of these 32 bytes ranks first."""
     return hashlib.sha256((request_id + node_id).encode()).digest()
+
+
+def _ranked(lot: Lot, bids: list[Bid]) -> list[tuple[int, int, Bid]]:
+    """Score, cost and bid, the winner first. Sorting is stable: only equal scores see the order of the tie-breaks."""
+    prompt, completion = lot.prompt_tokens, lot.completion_tokens
+    scored = []
+    for bid in bids:
+        cost = bid.input_price * prompt + bid.output_price * completion
+        scored.append((cost * BASIS_POINTS // bid.quality_bps, cost, bid))
+    scores = [row[0] for row in scored]
+    if len(set(scores)) < len(scores):
+        tied = {score for score, count in Counter(scores).items() if count > 1}
+        scored.sort(key=lambda row: tie_break(lot.request_id, row[2].node_id) if row[0] in tied else b"")
+    scored.sort(key=itemgetter(0))
+    return scored
 
 
 def _clearing_prices(lot: Lot, winner: Bid, score: int, runner_up: int | None) -> tuple[int, int]:
