@@ -10,6 +10,7 @@ COMMANDS = (
     "attestation show",
     "attestation verify",
     "attestation trust",
+    "auction explain",
     "dev",
     "demo",
     "host serve",

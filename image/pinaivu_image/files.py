@@ -1,21 +1,9 @@
-"""Files that people name on the command line: read whole up to a limit, written whole or not at all."""
+"""Files that people name on the command line, written whole or not at all."""
 
 import os
 from pathlib import Path
 
-from pinaivu_shared.errors import CallerError, UnreadableError
-
-
-def read_file(name: str | Path, max_bytes: int) -> bytes:
-    """All of a file; UnreadableError where it cannot be read or has more than `max_bytes`."""
-    try:
-        with Path(name).open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise UnreadableError(f"{name}: {error.strerror}") from error
-    if len(content) > max_bytes:
-        raise UnreadableError(f"{name}: more than {max_bytes} bytes")
-    return content
+from pinaivu_shared.errors import CallerError
 
 
 def write_file(name: str | Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from pinaivu_image.cli import DIFFERENT, DONE, NOT_GIVEN, given, say
 from pinaivu_image.difference import compare_images, difference_json
-from pinaivu_image.files import read_file, write_file
+from pinaivu_image.files import write_file
 from pinaivu_image.inspection import Inspection, inspect_image, inspection_json
 from pinaivu_image.rendering import difference_lines, inspection_lines
 from pinaivu_image.signing import sign_image
@@ -17,6 +17,7 @@ from pinaivu_shared.eif.errors import EifError
 from pinaivu_shared.eif.format import MAX_EIF_BYTES, Eif, encode_eif, parse_eif
 from pinaivu_shared.eif.measurements import measure
 from pinaivu_shared.errors import CallerError, UnreadableError
+from pinaivu_shared.evidence_files import read_file
 
 MAX_PEM_BYTES = 1 << 16
 

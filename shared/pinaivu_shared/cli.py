@@ -1,25 +1,21 @@
 """Commands that need nothing but evidence: `pinaivu verify` and `pinaivu attestation`. Neither touches the network.
 
-Exit status: 0 valid, 1 not valid (the failing check is named), 2 cannot be read, or asked for in a way that cannot be
-answered. With `--json` the last of these has no `valid`, for nothing was judged: `{"error": CODE, "detail": …}`.
+How they exit is told in `evidence_files`.
 """
 
 import argparse
 import datetime as dt
-import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
+from pinaivu_shared.evidence_files import judge, read_evidence
 from pinaivu_shared.flags import add_flag, add_switch
-from pinaivu_shared.report import printable, report_lines
+from pinaivu_shared.report import report_lines
 
-VALID, NOT_VALID, UNREADABLE = 0, 1, 2
 NOT_GIVEN = "(not given)"
 """A flag that was left out; an empty one is somebody's empty variable, and is refused."""
 
@@ -65,37 +61,15 @@ def attestation(arguments: list[str]) -> int:
 
 
 def _judge(as_json: bool, command: Callable[[], dict[str, Any]]) -> int:  # noqa: FBT001 - what --json says
-    try:
-        found = command()
-    except VerificationError as error:
-        refusal = {"valid": False, "check": error.check, "detail": error.detail}
-        return _refuse(NOT_VALID, f"not valid: {error}", refusal if as_json else None)
-    except (UnreadableError, CallerError) as error:
-        kind = "cannot be read" if isinstance(error, UnreadableError) else "cannot be asked so"
-        refusal = {"error": error.code, "detail": str(error)}
-        return _refuse(UNREADABLE, f"{kind}: {error}", refusal if as_json else None)
-    if as_json:
-        print(json.dumps(found))
-    else:
-        for line in report_lines(found):
-            print(line)
-    return VALID
-
-
-def _refuse(status: int, text: str, as_json: dict[str, Any] | None) -> int:
-    if as_json is None:
-        print(printable(text), file=sys.stderr)
-    else:
-        print(json.dumps(as_json))
-    return status
+    return judge(command, as_json=as_json, fields=dict, lines=report_lines)
 
 
 def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES, parse_bundle, verify_bundle
     from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
 
-    trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
-    bundle = parse_bundle(_read(chosen.bundle, MAX_BUNDLE_BYTES))
+    trust = parse_trust(read_evidence(chosen.trust, MAX_TRUST_BYTES))
+    bundle = parse_bundle(read_evidence(chosen.bundle, MAX_BUNDLE_BYTES))
     request = None if chosen.request is NOT_GIVEN else _read_request(chosen.request)
     choices = None if chosen.response is NOT_GIVEN else _read_choices(chosen.response)
     verified = verify_bundle(bundle, trust, request=request, choices=choices)
@@ -120,25 +94,25 @@ def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
-    from pinaivu_shared.attestation import verify as judge
+    from pinaivu_shared.attestation import verify as verifier
     from pinaivu_shared.attestation.binding import require_nonce
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES
     from pinaivu_shared.attestation.encodings import document_bytes
     from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
 
-    trust = parse_trust(_read(chosen.trust, MAX_TRUST_BYTES))
-    raw = document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    trust = parse_trust(read_evidence(chosen.trust, MAX_TRUST_BYTES))
+    raw = document_bytes(read_evidence(chosen.document, 4 * MAX_DOCUMENT_BYTES))
     _require_cose(raw)
     nonce = None if chosen.nonce is NOT_GIVEN else _hex(chosen.nonce)
     if chosen.at is not NOT_GIVEN:
         at_ms = _time_ms(chosen.at)
-        document = judge.verify_archived_at(raw, root=trust.root, policy=trust.policy, at_ms=at_ms)
+        document = verifier.verify_archived_at(raw, root=trust.root, policy=trust.policy, at_ms=at_ms)
         if nonce is not None:
             require_nonce(document, nonce)
     elif nonce is not None:
-        document = judge.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=_now_ms())
+        document = verifier.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=_now_ms())
     else:
-        document = judge.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=_now_ms())
+        document = verifier.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=_now_ms())
     return {"valid": True, "platform": trust.platform, **_fields(document)}
 
 
@@ -155,12 +129,12 @@ def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
         raise CallerError("--root: platform nitro has AWS's root and takes no other; --root goes with simulator")
     if chosen.platform == "simulator" and chosen.root is NOT_GIVEN:
         raise CallerError("--root: platform simulator needs a PEM file with its root; without one there is only nitro")
-    pem = b"" if chosen.root is NOT_GIVEN else _read(chosen.root, MAX_TRUST_BYTES)
+    pem = b"" if chosen.root is NOT_GIVEN else read_evidence(chosen.root, MAX_TRUST_BYTES)
     trust = enrol(
-        read_answer(_read(chosen.document, 8 * MAX_DOCUMENT_BYTES)),
+        read_answer(read_evidence(chosen.document, 8 * MAX_DOCUMENT_BYTES)),
         platform=chosen.platform,
         root=load_root(pem.decode("ascii", "replace")) if pem else aws_nitro_root(),
-        policy=MeasurementPolicy.exactly(read_measurements(_read(chosen.pcrs, MAX_TRUST_BYTES))),
+        policy=MeasurementPolicy.exactly(read_measurements(read_evidence(chosen.pcrs, MAX_TRUST_BYTES))),
         nonce=_hex(chosen.nonce),
         now_ms=_now_ms(),
     )
@@ -178,7 +152,7 @@ def _show_document(chosen: argparse.Namespace) -> dict[str, Any]:
     from pinaivu_shared.attestation.document import MAX_DOCUMENT_BYTES, parse_unverified
     from pinaivu_shared.attestation.encodings import document_bytes
 
-    raw = document_bytes(_read(chosen.document, 4 * MAX_DOCUMENT_BYTES))
+    raw = document_bytes(read_evidence(chosen.document, 4 * MAX_DOCUMENT_BYTES))
     try:
         unverified = parse_unverified(raw)
     except VerificationError as error:
@@ -201,28 +175,12 @@ def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not,
     }
 
 
-def _read(name: str, max_bytes: int) -> bytes:
-    if not name:
-        raise CallerError("the name of a file is empty")
-    try:
-        if name == "-":
-            content = sys.stdin.buffer.read(max_bytes + 1)
-        else:
-            with Path(name).open("rb") as file:
-                content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise UnreadableError(f"{name}: {error.strerror}") from error
-    if len(content) > max_bytes:
-        raise UnreadableError(f"{name}: more than {max_bytes} bytes")
-    return content
-
-
 def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
     from pinaivu_shared.canonical import parse_json
 
     try:
-        request = parse_json(_read(name, 2 * MAX_BUNDLE_BYTES))
+        request = parse_json(read_evidence(name, 2 * MAX_BUNDLE_BYTES))
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{name}: not JSON: {error}") from error
     if not isinstance(request, dict):
@@ -235,7 +193,7 @@ def _read_choices(name: str) -> list[dict[str, Any]]:
     from pinaivu_shared.commitments import canonical_choices
     from pinaivu_shared.sse import assemble_choices, data_events
 
-    content = _read(name, 8 * MAX_BUNDLE_BYTES)
+    content = read_evidence(name, 8 * MAX_BUNDLE_BYTES)
     try:
         text = content.decode()
         if text.lstrip().startswith(("data:", ":")):

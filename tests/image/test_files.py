@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pinaivu_image.files import read_file, write_file
-from pinaivu_shared.errors import CallerError, UnreadableError
+from pinaivu_image.files import write_file
+from pinaivu_shared.errors import CallerError
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -36,10 +36,3 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(CallerError, match=f"{tmp_path}/absent/file: No such file or directory"):
         write_file(tmp_path / "absent" / "file", b"")
-
-
-def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"123")
-    assert read_file(tmp_path / "file", 3) == b"123"
-    with pytest.raises(UnreadableError, match="more than 2 bytes"):
-        read_file(tmp_path / "file", 2)
