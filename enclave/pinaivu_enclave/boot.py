@@ -130,7 +130,7 @@ class Boot:
         document = self._platform.nsm.attest(public_key=keys.receipt_spki(), user_data=manifest.user_data(), nonce=None)
         journal = Journal(configuration.origin, keys.checkpoint, tree)
         changed = state.configuration != configuration
-        leaves = _epoch_leaves(document, manifest, configuration if changed else None)
+        leaves = _epoch_leaves(journal.size, document, manifest, configuration if changed else None)
         effects: list[Effect] = []
         for leaf in leaves:
             state.fold(leaf)
@@ -161,12 +161,12 @@ def _make_keys(secret: bytes) -> EpochKeys:
 
 
 def _epoch_leaves(
-    document: bytes, manifest: KeyManifest, changed: Configuration | None
+    index: int, document: bytes, manifest: KeyManifest, changed: Configuration | None
 ) -> list[EpochLeaf | ConfigurationLeaf]:
     attestation = base64.b64encode(document).decode()
     leaves: list[EpochLeaf | ConfigurationLeaf] = [
-        EpochLeaf(attestation=attestation, manifest=manifest, coordinator_signature="")
+        EpochLeaf(index=index, attestation=attestation, manifest=manifest, coordinator_signature="")
     ]
     if changed is not None:
-        leaves.append(ConfigurationLeaf(configuration=changed, coordinator_signature=""))
+        leaves.append(ConfigurationLeaf(index=index + 1, configuration=changed, coordinator_signature=""))
     return leaves

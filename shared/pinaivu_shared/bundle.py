@@ -18,7 +18,7 @@ from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
 from pinaivu_shared.manifest import KeyManifest
-from pinaivu_shared.money import amount_owed, parse_usdc
+from pinaivu_shared.money import amount_owed, fee_on, parse_usdc
 from pinaivu_shared.receipt import Receipt, verify_receipt
 from pinaivu_shared.second_score import Transcript, verify_transcript
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
@@ -103,7 +103,7 @@ def verify_bundle(
     receipt = verify_receipt(leaf, epoch.manifest.receipt_public_key())
     _check_epoch(receipt, epoch, document)
     transcript = _check_transcript(receipt, encode(bundle.transcript), epoch.configuration)
-    _check_payment(receipt)
+    _check_payment(receipt, epoch.configuration)
     _check_node_proof(receipt, bundle.node_proof)
     inclusion = _check_inclusion(receipt, leaf, bundle.proof, trust)
     opened = _open_commitments(receipt, bundle.opening, request, choices)
@@ -146,7 +146,7 @@ def _check_transcript(receipt: Receipt, raw: bytes, configuration: Configuration
     return transcript
 
 
-def _check_payment(receipt: Receipt) -> None:
+def _check_payment(receipt: Receipt, configuration: Configuration) -> None:
     owed = amount_owed(
         input_price=receipt.auction.input_price,
         prompt_tokens=receipt.prompt_tokens,
@@ -155,6 +155,9 @@ def _check_payment(receipt: Receipt) -> None:
     )
     if parse_usdc(receipt.payment_amount) != owed:
         raise VerificationError("payment", f"{receipt.payment_amount} is not prices times tokens, {owed} micro-USDC")
+    charge = owed + fee_on(owed, configuration.fee_bps)
+    if parse_usdc(receipt.charge_amount) != charge:
+        raise VerificationError("charge", f"{receipt.charge_amount} is not payment plus fee, {charge} micro-USDC")
 
 
 def _check_node_proof(receipt: Receipt, found: NodeProof | None) -> None:

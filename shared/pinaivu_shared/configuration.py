@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Hex, Name, Natural, convert, decode, encode, parse_json
+from pinaivu_shared.canonical import CanonicalStruct, Hex, Hex32, Name, Natural, convert, decode, encode, parse_json
 from pinaivu_shared.errors import VerificationError
 
 MAX_CONFIGURATION_BYTES: Final = 60_000
@@ -43,10 +43,27 @@ class JobLimits(CanonicalStruct, frozen=True):
 
 
 class MeteringLimits(CanonicalStruct, frozen=True):
-    """What a node may claim beyond the bytes that were delivered (completion) or requested (prompt), in tokens."""
+    """What a node may claim beyond the bytes that were delivered (completion) or requested (prompt), in tokens.
+
+    Where the answer was counted again, a claim may be above the recount by `recount_tolerance_bps` of it.
+    """
 
     completion_allowance: Annotated[int, msgspec.Meta(ge=0, le=1024)]
     template_allowance: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+    recount_tolerance_bps: BasisPoints
+
+
+class NodeTerms(CanonicalStruct, frozen=True):
+    """How nodes begin and how they are judged (`pinaivu_shared.quality`).
+
+    A new node has quality `prior_bps` and runs at most `probation_slots` jobs at once. Proven misbehaviour suspends it
+    for `suspension_ms`, twice as long each time. Its paid receipts are stated once per `statement_period_ms`.
+    """
+
+    prior_bps: Quality
+    probation_slots: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+    suspension_ms: Annotated[int, msgspec.Meta(ge=1000, le=31_536_000_000)]
+    statement_period_ms: Annotated[int, msgspec.Meta(ge=1000, le=31_536_000_000)]
 
 
 class KmsTerms(CanonicalStruct, frozen=True):
@@ -73,6 +90,7 @@ class KmsTerms(CanonicalStruct, frozen=True):
 class Configuration(CanonicalStruct, frozen=True):
     """Everything that may differ between two deployments of one image.
 
+    `operator_key` is the raw Ed25519 key whose orders (`terms.Deposit`, `terms.Payout`) move money in and out.
     `witnesses` are vkeys (C2SP signed-note); `quorum` of them must cosign, 0 means that there are none.
     """
 
@@ -82,7 +100,8 @@ class Configuration(CanonicalStruct, frozen=True):
     kms: KmsTerms
     models: Annotated[tuple[ModelTerms, ...], msgspec.Meta(min_length=1, max_length=1000)]
     fee_bps: BasisPoints
-    quality_prior_bps: Quality
+    operator_key: Hex32
+    nodes: NodeTerms
     jobs: JobLimits
     metering: MeteringLimits
     quote_lifetime_ms: Annotated[int, msgspec.Meta(ge=1000, le=86_400_000)]

@@ -7,6 +7,7 @@ import msgspec
 
 RequestId = Annotated[str, msgspec.Meta(pattern=r"\Areq_[0-7][0-9a-hjkmnp-tv-z]{25}\Z")]
 NodeId = Annotated[str, msgspec.Meta(pattern=r"\Anode_[0-9a-f]{32}\Z")]
+AccountId = Annotated[str, msgspec.Meta(pattern=r"\Aacct_[0-9a-f]{32}\Z")]
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\Ases_[0-9a-f]{32}\Z")]
 
 API_KEY_PREFIX: Final = "sk-pnv-"

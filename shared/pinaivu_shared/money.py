@@ -6,6 +6,8 @@ from typing import Final, NewType
 MicroUsdc = NewType("MicroUsdc", int)
 """An amount in millionths of a USDC."""
 
+AMOUNT_MAX: Final = 10**15
+"""A billion USDC: what a signed 64-bit integer and canonical JSON hold with room for sums."""
 TOKENS_PER_PRICE: Final = 1_000_000
 BASIS_POINTS: Final = 10_000
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,6}))?")

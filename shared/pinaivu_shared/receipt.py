@@ -21,7 +21,7 @@ from pinaivu_shared.canonical import (
     encode,
 )
 from pinaivu_shared.configuration import Origin
-from pinaivu_shared.ids import NodeId, RequestId
+from pinaivu_shared.ids import AccountId, NodeId, RequestId
 from pinaivu_shared.signed import sign_p256, signature_bytes, signature_text, verify_p256
 from pinaivu_shared.terms import Outcome, TokenCount
 
@@ -40,6 +40,20 @@ class ReceiptAuction(CanonicalStruct, frozen=True):
     transcript: Digest
 
 
+class FailedAttempt(CanonicalStruct, frozen=True):
+    """An earlier award of the job whose node did not answer, and why, as the host reported it."""
+
+    node_id: NodeId
+    reason: Text
+
+
+class ReceiptTiming(CanonicalStruct, frozen=True):
+    """Milliseconds from the award in force by the enclave's clock: to the first token (0: none), to settlement."""
+
+    first_token_ms: Natural
+    duration_ms: Natural
+
+
 class LogPosition(CanonicalStruct, frozen=True):
     """Where the receipt's leaf stands: the log's origin and the leaf's index, from 0."""
 
@@ -48,14 +62,19 @@ class LogPosition(CanonicalStruct, frozen=True):
 
 
 class Receipt(CanonicalStruct, frozen=True):
-    """A receipt as parsed; nothing in it is verified until `verify_receipt` returned it."""
+    """A receipt as parsed; nothing in it is verified until `verify_receipt` returned it.
+
+    The account pays `charge_amount`: the payment to the node and the market's fee on it.
+    """
 
     version: Literal[1]
     request_id: RequestId
+    account: AccountId
     node_id: NodeId
     model: Name
     timestamp: Timestamp
     payment_amount: PaymentAmount
+    charge_amount: PaymentAmount
     outcome: Outcome
     reason: Text
     prompt_tokens: TokenCount
@@ -63,6 +82,8 @@ class Receipt(CanonicalStruct, frozen=True):
     request_commitment: Digest
     response_commitment: OptionalDigest
     auction: ReceiptAuction
+    failed_attempts: Annotated[tuple[FailedAttempt, ...], msgspec.Meta(max_length=2)]
+    timing: ReceiptTiming
     node_proof: OptionalDigest
     log: LogPosition
     coordinator_key: Hex32

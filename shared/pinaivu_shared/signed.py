@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from pinaivu_shared.errors import VerificationError
 
+Ed25519Kind = Literal["order", "statement"]
+"""Signed by the operator (orders) and by the settlement key (statements)."""
 NodeKind = Literal["registration", "quote", "acceptance", "proof"]
-EnclaveKind = Literal["challenge", "registered", "quote-acknowledgement", "award"]
+EnclaveKind = Literal["challenge", "registered", "quote-acknowledgement", "award", "node-report"]
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _SIGNATURE_TEXT: Final = re.compile(r"0x(?:[0-9a-f]{2}){8,72}")
@@ -62,6 +64,19 @@ def verify_node(kind: NodeKind, signed: Signed, public_key: Ed25519PublicKey) ->
     except InvalidSignature:
         raise VerificationError(f"{kind} signature", "does not verify under the node's key") from None
     return signed.payload
+
+
+def sign_ed25519(kind: Ed25519Kind, payload: bytes, key: Ed25519PrivateKey) -> bytes:
+    """The signature alone, 64 bytes: for what is kept inside a leaf."""
+    return key.sign(message(kind, payload))
+
+
+def verify_ed25519(kind: Ed25519Kind, payload: bytes, signature: bytes, public_key: bytes) -> None:
+    """Raise VerificationError unless the signature holds under this raw key."""
+    try:
+        load_node_key(public_key).verify(signature, message(kind, payload))
+    except InvalidSignature:
+        raise VerificationError(f"{kind} signature", "does not verify") from None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,11 +8,15 @@ from typing import Annotated, Literal
 import msgspec
 
 from pinaivu_shared.canonical import CanonicalStruct, Digest, Hex32, Name, Natural, OptionalDigest, ShortName, Text
-from pinaivu_shared.ids import NodeId, RequestId, SessionId
+from pinaivu_shared.configuration import Origin
+from pinaivu_shared.ids import AccountId, NodeId, RequestId, SessionId
+from pinaivu_shared.money import AMOUNT_MAX
 
 Outcome = Literal["completed", "cancelled", "failed", "refused"]
 PositivePrice = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Amount = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
+Reference = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 Slots = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 
@@ -124,3 +128,71 @@ class Proof(CanonicalStruct, frozen=True):
     response_commitment: OptionalDigest
     first_token_ms: Natural
     duration_ms: Natural
+
+
+class Deposit(CanonicalStruct, frozen=True, tag="deposit"):
+    """Operator: this much credit for this account, paid in (`deposits`) or given (`promotions`).
+
+    `reference` is the operator's own, unique among all orders of the log `origin`: an order counts once.
+    """
+
+    origin: Origin
+    reference: Reference
+    account: AccountId
+    amount: Amount
+    fund: Literal["deposits", "promotions"]
+
+
+class Payout(CanonicalStruct, frozen=True, tag="payout"):
+    """Operator: this much was paid to this node outside, under this reference, out of what was stated for it."""
+
+    origin: Origin
+    reference: Reference
+    node_id: NodeId
+    amount: Amount
+
+
+Order = Deposit | Payout
+
+
+class StandingTerms(CanonicalStruct, frozen=True):
+    """One of the node's quotes in force, and how many of its jobs run under the model now."""
+
+    model: Name
+    input_price: PositivePrice
+    output_price: PositivePrice
+    slots: Slots
+    running: Natural
+    expires_ms: Natural
+
+
+class QualityChange(CanonicalStruct, frozen=True):
+    """What one job did to a node's quality: the sample it gave, and the quality after it, in basis points."""
+
+    request_id: RequestId
+    reason: Text
+    sample_bps: Natural
+    quality_bps: Natural
+
+
+class NodeReport(CanonicalStruct, frozen=True):
+    """Enclave: how a node stands. Amounts are micro-USDC; wins and losses count auctions of this epoch.
+
+    `loss_margin_bps` is by how much the node's score was above the winner's, on average over its losses. `earned` is
+    what its receipts pay and no statement covers yet, `payable` what was stated and not paid out yet.
+    """
+
+    node_id: NodeId
+    session: SessionId
+    reported_ms: Natural
+    quality_bps: Natural
+    slots: Natural
+    suspended_until_ms: Natural
+    changes: tuple[QualityChange, ...]
+    quotes: tuple[StandingTerms, ...]
+    wins: Natural
+    losses: Natural
+    loss_margin_bps: Natural
+    earned: Natural
+    payable: Natural
+    paid_out: Natural

@@ -1,10 +1,19 @@
 """The configuration of a simulated market: which models it lists, at which reserve prices, under which limits."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms, Platform
+from pinaivu_shared.configuration import (
+    Configuration,
+    JobLimits,
+    KmsTerms,
+    MeteringLimits,
+    ModelTerms,
+    NodeTerms,
+    Platform,
+)
 
 INPUT_RESERVE_PRICE: Final = 40_000
 OUTPUT_RESERVE_PRICE: Final = 120_000
@@ -15,12 +24,15 @@ NO_KMS: Final = KmsTerms(
     key_arn="arn:aws:kms:local-1:000000000000:key/00000000-0000-0000-0000-000000000000", tls_root="00"
 )
 """A key that nobody has, for markets whose vault asks no KMS."""
+NO_OPERATOR: Final = hashlib.sha256(b"nobody").digest()
+"""A public key whose private half nobody has, for markets where no money comes in."""
 
 
-def market_configuration(
+def market_configuration(  # noqa: PLR0913 - what differs between markets
     origin: str,
     models: Sequence[str],
     *,
+    operator_key: bytes = NO_OPERATOR,
     platform: Platform = "simulator",
     kms: KmsTerms = NO_KMS,
     first_token_ms: int = 30_000,
@@ -43,9 +55,10 @@ def market_configuration(
             kms=kms,
             models=tuple(terms),
             fee_bps=500,
-            quality_prior_bps=7500,
+            operator_key=operator_key.hex(),
+            nodes=NodeTerms(prior_bps=7500, probation_slots=1024, suspension_ms=600_000, statement_period_ms=60_000),
             jobs=JobLimits(attempts=3, first_token_ms=first_token_ms, duration_ms=600_000),
-            metering=MeteringLimits(completion_allowance=8, template_allowance=512),
+            metering=MeteringLimits(completion_allowance=8, template_allowance=64, recount_tolerance_bps=500),
             quote_lifetime_ms=120_000,
             max_nodes=1_000,
             max_open_jobs=100_000,

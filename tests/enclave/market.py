@@ -21,8 +21,8 @@ from pinaivu_shared.leaves import parse_leaf
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.sealing import seal
-from pinaivu_shared.signed import sign_as_node
-from pinaivu_shared.terms import Acceptance, Award, Challenge, Proof, Quote, Registration
+from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
+from pinaivu_shared.terms import Acceptance, Award, Challenge, Deposit, Order, Payout, Proof, Quote, Registration
 from pinaivu_shared.wire import link
 from pinaivu_simulator.market import market_configuration
 from pinaivu_simulator.nsm import SimulatedNsm
@@ -33,6 +33,9 @@ MODEL = "pinaivu-tiny"
 OTHER_MODEL = "llama3.2:1b"
 START_MS = 1_795_000_000_000
 INSTANCE = "0" * 32
+ACCOUNT = "acct_" + "a" * 32
+CREDIT = 1_000_000_000
+OPERATOR_KEY = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"operator").digest())
 
 
 class FixedVault:
@@ -55,10 +58,14 @@ def at_once(step: Coroutine[Any, Any, bytes]) -> bytes:
 class Market:
     """An enclave that serves, with the leaves it made and a clock that the test moves."""
 
-    def __init__(self, *, stored: tuple[bytes, ...] = (), checkpoint: str = "", **changes: Any) -> None:
+    def __init__(
+        self, *, stored: tuple[bytes, ...] = (), checkpoint: str = "", credit: int = CREDIT, **changes: Any
+    ) -> None:
         self.now_ms = START_MS
         self.random = random.Random(7 + len(stored))
-        raw = market_configuration(ORIGIN, [MODEL, OTHER_MODEL])
+        raw = market_configuration(
+            ORIGIN, [MODEL, OTHER_MODEL], operator_key=OPERATOR_KEY.public_key().public_bytes_raw()
+        )
         self.configuration = msgspec.structs.replace(parse_configuration(raw), **changes)
         self.leaves = list(stored)
         self.checkpoint = checkpoint
@@ -70,6 +77,8 @@ class Market:
         self.manifest = decode(self.epoch.manifest, KeyManifest, check="manifest")
         self._keep(effects)
         self.apply(link.Introduce(INSTANCE, link.LINK_PROTOCOL))
+        if not stored and credit:
+            self.deposit(credit)
         self.acknowledge()
 
     @property
@@ -94,6 +103,20 @@ class Market:
         """Say that all leaves are durable."""
         self.apply(link.AcknowledgeLeaves(len(self.leaves)))
 
+    def deposit(self, amount: int, account: str = ACCOUNT, **changes: Any) -> Any:
+        """Pay credit in, by a signed order."""
+        reference = f"deposit-{len(self.leaves)}"
+        order = Deposit(origin=ORIGIN, reference=reference, account=account, amount=amount, fund="deposits")
+        return self.apply(signed_order(msgspec.structs.replace(order, **changes)))
+
+    def pay_out(self, node_id: str, amount: int, **changes: Any) -> Any:
+        """Say that a node was paid, by a signed order."""
+        order = Payout(origin=ORIGIN, reference=f"payout-{len(self.leaves)}", node_id=node_id, amount=amount)
+        return self.apply(signed_order(msgspec.structs.replace(order, **changes)))
+
+    def balances(self) -> dict[str, int]:
+        return self.coordinator._state.ledger.balances()
+
     def receipts(self) -> list[Receipt]:
         parsed = [parse_leaf(leaf) for leaf in self.leaves]
         return [leaf for leaf in parsed if isinstance(leaf, Receipt)]
@@ -105,6 +128,7 @@ class Market:
         """Open a job of 400 request bytes for at most 100 tokens; Awarded or JobRefused."""
         request = link.OpenJob(
             request_id=self.request_id(),
+            account=ACCOUNT,
             model=MODEL,
             request_commitment=digest_of(b"request"),
             forwarded_commitment=digest_of(b"forwarded"),
@@ -119,6 +143,12 @@ class Market:
         answer = self.apply(msgspec.structs.replace(node.completed(awarded), **changes))
         assert isinstance(answer, link.JobSettled)
         return decode(answer.receipt, Receipt, check="receipt")
+
+
+def signed_order(order: Order, key: Ed25519PrivateKey = OPERATOR_KEY) -> link.RecordOrder:
+    """The command that hands in an order of the operator."""
+    payload = encode(order)
+    return link.RecordOrder(Signed(payload, sign_ed25519("order", payload, key)))
 
 
 class Node:

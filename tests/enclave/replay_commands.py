@@ -22,13 +22,15 @@ from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.ids import digest_of, make_request_id, node_id_of
 from pinaivu_shared.leaves import ConfigurationLeaf
 from pinaivu_shared.log.tree import CompactRange
-from pinaivu_shared.signed import sign_as_node
-from pinaivu_shared.terms import Acceptance, Quote, Registration
+from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
+from pinaivu_shared.terms import Acceptance, Deposit, Quote, Registration
 from pinaivu_shared.wire import link
 from pinaivu_simulator.market import market_configuration
 
 NOW_MS = 1_795_000_000_000
 SECRET = hashlib.sha256(b"replay").digest()
+OPERATOR_KEY = Ed25519PrivateKey.from_private_bytes(SECRET)
+ACCOUNT = "acct_" + "a" * 32
 
 
 def keys() -> EpochKeys:
@@ -41,9 +43,13 @@ def keys() -> EpochKeys:
 
 
 def coordinator() -> Coordinator:
-    configuration = parse_configuration(market_configuration("replay.test/log", ["model-a", "model-b"]))
+    configuration = parse_configuration(
+        market_configuration(
+            "replay.test/log", ["model-a", "model-b"], operator_key=bytes(OPERATOR_KEY.public_key().public_bytes_raw())
+        )
+    )
     state, made = MarketState(), keys()
-    state.fold(ConfigurationLeaf(configuration=configuration, coordinator_signature=""))
+    state.fold(ConfigurationLeaf(index=0, configuration=configuration, coordinator_signature=""))
     return Coordinator(
         configuration=configuration,
         keys=made,
@@ -100,10 +106,13 @@ class Replay:
 def main() -> None:
     replay = Replay()
     replay.apply(link.Introduce("0" * 32, link.LINK_PROTOCOL))
+    paid_in = encode(Deposit(origin="replay.test/log", reference="1", account=ACCOUNT, amount=10**6, fund="deposits"))
+    replay.apply(link.RecordOrder(Signed(paid_in, sign_ed25519("order", paid_in, OPERATOR_KEY))))
     nodes = dict([replay.add_node(number)[::-1] for number in range(12)])
     for number in range(24):
         asked = link.OpenJob(
             request_id=make_request_id(NOW_MS, replay.chance.randbytes(10)),
+            account=ACCOUNT,
             model="model-a" if number % 2 else "model-b",
             request_commitment=digest_of(b"request"),
             forwarded_commitment=digest_of(b"forwarded"),

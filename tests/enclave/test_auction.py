@@ -156,7 +156,7 @@ def test_the_award_names_the_terms_of_the_auction(market: Market, cheap: Node, d
     transcript = verify_transcript(answer.transcript)
     assert (award.input_price, award.output_price) == (transcript.input_price, transcript.output_price)
     assert award.max_completion_tokens == 100
-    assert award.payment_cap == -(-(25_000 * (400 + 512) + 75_000 * 100) // 1_000_000)
+    assert award.payment_cap == -(-(25_000 * (400 + 64) + 75_000 * 100) // 1_000_000)
 
 
 def test_the_running_average_of_answers_replaces_the_configured_expectation(market: Market, cheap: Node) -> None:

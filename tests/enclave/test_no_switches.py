@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import pinaivu_enclave
-from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms
+from pinaivu_shared.configuration import Configuration, JobLimits, KmsTerms, MeteringLimits, ModelTerms, NodeTerms
 
 MODULES = sorted(Path(pinaivu_enclave.__file__).parent.rglob("*.py"))
 OUTSIDE = {"environ", "environb", "getenv", "getenvb", "argv", "orig_argv", "warnoptions"}
@@ -36,12 +36,13 @@ def test_the_program_does_not_even_import_what_reads_flags() -> None:
 def test_the_configuration_has_these_keys_and_no_other() -> None:
     """Whoever adds one says here what it is, and that it turns no check off."""
     keys: dict[type[msgspec.Struct], str] = {
-        Configuration: "version platform origin kms models fee_bps quality_prior_bps jobs metering quote_lifetime_ms"
+        Configuration: "version platform origin kms models fee_bps operator_key nodes jobs metering quote_lifetime_ms"
         " max_nodes max_open_jobs witnesses quorum",
         KmsTerms: "key_arn tls_root",
         ModelTerms: "model input_reserve_price output_reserve_price expected_completion_tokens",
+        NodeTerms: "prior_bps probation_slots suspension_ms statement_period_ms",
         JobLimits: "attempts first_token_ms duration_ms",
-        MeteringLimits: "completion_allowance template_allowance",
+        MeteringLimits: "completion_allowance template_allowance recount_tolerance_bps",
     }
     for shape, expected in keys.items():
         assert [field.name for field in msgspec.structs.fields(shape)] == expected.split(), shape.__name__

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from pinaivu_enclave.core.commands import (
+    AlreadySettledError,
     DuplicateRequestError,
     IllegalCommandError,
     MarketFullError,
     Tick,
-    UnknownSubjectError,
 )
 from pinaivu_enclave.core.jobs import SETTLEMENT_GRACE_MS
 from pinaivu_shared.canonical import decode
@@ -59,13 +59,18 @@ def test_the_ledger_sums_to_zero(market: Market, cheap: Node, dear: Node) -> Non
 @pytest.mark.parametrize(
     ("proof", "delivered_bytes", "expected"),
     [
-        ({"completion_tokens": 10_000}, 5000, ("usage_cut", 38, 100)),
+        ({"completion_tokens": 108}, 5000, ("usage_cut", 38, 100)),
+        ({"completion_tokens": 109}, 5000, ("usage_absurd", 0, 0)),
         ({"completion_tokens": 90}, 20, ("usage_cut", 38, 28)),
-        ({"prompt_tokens": 10_000}, 300, ("usage_cut", 912, 74)),
+        ({"prompt_tokens": 464}, 300, ("", 464, 74)),
+        ({"prompt_tokens": 465}, 300, ("usage_absurd", 0, 0)),
         ({"completion_tokens": 0}, 300, ("usage_missing", 0, 0)),
         ({"prompt_tokens": 0}, 300, ("usage_missing", 0, 0)),
     ],
-    ids=["above max_tokens", "above what was delivered", "above the request", "no completion", "no prompt"],
+    ids=[
+        *("above max_tokens", "far above", "above what was delivered", "dense prompt", "above the request"),
+        *("no completion", "no prompt"),
+    ],
 )
 def test_metering_is_bounded_by_award_and_delivery(
     market: Market, cheap: Node, proof: dict[str, int], delivered_bytes: int, expected: tuple[str, int, int]
@@ -186,7 +191,7 @@ def test_an_acceptance_of_other_terms_is_refused(market: Market, cheap: Node, ch
 def test_a_settled_job_cannot_be_settled_again(market: Market, cheap: Node) -> None:
     awarded = market.open_job()
     market.settle(awarded, cheap)
-    with pytest.raises(UnknownSubjectError):
+    with pytest.raises(AlreadySettledError):
         market.apply(cheap.completed(awarded))
 
 
@@ -254,7 +259,7 @@ def test_an_award_without_a_limit_leaves_room_for_the_prompt(market: Market, che
     receipt = market.settle(
         awarded,
         cheap,
-        proof=cheap.proof(awarded, completion_tokens=2**31),
+        proof=cheap.proof(awarded, completion_tokens=2048 - 400 // 2 + 8),
         delivery=link.Delivery(10**6, digest_of(b"answer")),
     )
     assert receipt.completion_tokens == 2048 - 400 // 2
@@ -262,7 +267,7 @@ def test_an_award_without_a_limit_leaves_room_for_the_prompt(market: Market, che
 
 def test_money_on_the_receipt_never_exceeds_the_awards_cap(market: Market, cheap: Node, dear: Node) -> None:
     awarded = market.open_job()
-    greedy = cheap.proof(awarded, prompt_tokens=2**31, completion_tokens=2**31)
+    greedy = cheap.proof(awarded, prompt_tokens=464, completion_tokens=108)
     receipt = market.settle(awarded, cheap, proof=greedy, delivery=link.Delivery(2**40, digest_of(b"answer")))
     award = msgspec.json.decode(awarded.award.payload)
     assert parse_usdc(receipt.payment_amount) == award["payment_cap"]

@@ -30,7 +30,7 @@ from pinaivu_shared.log.merkle import leaf_hash
 from pinaivu_shared.log.tree import CompactRange
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.money import amount_owed, fee_on, format_usdc
-from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, sign_receipt
+from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.sealing import open_sealed
 from pinaivu_shared.second_score import Bid, Lot, run_auction
 from pinaivu_shared.signed import Signed, sign_as_enclave
@@ -160,11 +160,16 @@ class FakeEnclave:
         self._serving = True
         key = self._receipt_key
         epoch = EpochLeaf(
-            attestation=base64.b64encode(self._document).decode(), manifest=self._manifest(), coordinator_signature=""
+            attestation=base64.b64encode(self._document).decode(),
+            manifest=self._manifest(),
+            coordinator_signature="",
+            index=len(self.leaves),
         )
         leaves = [self._append(sign_leaf(epoch, key))]
         if len(self.leaves) == 1:
-            changed = ConfigurationLeaf(configuration=self._configuration, coordinator_signature="")
+            changed = ConfigurationLeaf(
+                index=len(self.leaves), configuration=self._configuration, coordinator_signature=""
+            )
             leaves.append(self._append(sign_leaf(changed, key)))
         return [*leaves, link.Done()]
 
@@ -338,10 +343,14 @@ class FakeEnclave:
         receipt = Receipt(
             version=1,
             request_id=command.request_id,
+            account=job.request.account,
             node_id=job.award.node_id,
             model=job.award.model,
             timestamp=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             payment_amount=format_usdc(payment),
+            charge_amount=format_usdc(payment + fee_on(payment, self._configuration.fee_bps)),
+            failed_attempts=(),
+            timing=ReceiptTiming(first_token_ms=1, duration_ms=2),
             outcome=outcome,
             reason=reason,
             prompt_tokens=tokens[0],

@@ -42,7 +42,7 @@ async def parted(socket: ClientConnection) -> tuple[wire.Goodbye | None, int | N
         b"\xff",
         b"\x91" * 5000,
         wire.encode(wire.Register(Signed(b"", b""))),
-        wire.encode(wire.Hello(2, PUBLIC_KEY, b"n" * 32, "")),
+        wire.encode(wire.Hello(99, PUBLIC_KEY, b"n" * 32, "")),
         wire.encode(wire.Delta("req_" + "0" * 26, "x")),
         wire.encode(wire.Cancel("req_" + "0" * 26)),
     ],

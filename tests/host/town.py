@@ -15,8 +15,8 @@ from pinaivu_host.listening_address import parse_listening_address
 from pinaivu_host.server import GatewayServer, listen, make_server
 from pinaivu_host.store.database import sqlite_url
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms
-from pinaivu_simulator.market import NO_KMS
+from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms, NodeTerms
+from pinaivu_simulator.market import NO_KMS, NO_OPERATOR
 
 ADMIN_KEY = "admin-key-of-the-tests"
 CONFIGURATION = Configuration(
@@ -29,9 +29,10 @@ CONFIGURATION = Configuration(
         ModelTerms(model="a/b:1", input_reserve_price=1, output_reserve_price=1, expected_completion_tokens=100),
     ),
     fee_bps=1000,
-    quality_prior_bps=5000,
+    operator_key=NO_OPERATOR.hex(),
+    nodes=NodeTerms(prior_bps=5000, probation_slots=1024, suspension_ms=60_000, statement_period_ms=60_000),
     jobs=JobLimits(attempts=3, first_token_ms=60_000, duration_ms=600_000),
-    metering=MeteringLimits(completion_allowance=16, template_allowance=1024),
+    metering=MeteringLimits(completion_allowance=16, template_allowance=1024, recount_tolerance_bps=0),
     quote_lifetime_ms=600_000,
     max_nodes=100,
     max_open_jobs=10_000,

@@ -1,13 +1,15 @@
 """The book of standing quotes and who of it is eligible. The rule itself is `pinaivu_shared.second_score`."""
 
-from typing import Literal
+from collections.abc import Iterator
 
 import msgspec
 
 from pinaivu_enclave.core.commands import RefusedQuoteError
+from pinaivu_enclave.core.quality_book import QualityBook
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.second_score import Bid
 from pinaivu_shared.terms import Quote
+from pinaivu_shared.wire.link import RefusedReason
 
 
 class StandingQuote(msgspec.Struct, frozen=True):
@@ -19,21 +21,22 @@ class StandingQuote(msgspec.Struct, frozen=True):
 
 
 class Ineligible(msgspec.Struct, frozen=True):
-    """Why no quote is eligible, in the terms of `wire.link.JobRefused`."""
+    """Why there is no award, in the terms of `wire.link.JobRefused`."""
 
-    reason: Literal["no_node", "no_free_slot", "context_length_exceeded"]
+    reason: RefusedReason
 
 
 class QuoteBook:
-    """Standing quotes by model, and how many jobs each node runs for each model.
+    """Standing quotes by model, and how many jobs each node runs, by model and in all.
 
     An auction looks only at its own model's quotes, so its cost does not grow with nodes that serve others.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
+    def __init__(self, configuration: Configuration, quality: QualityBook) -> None:
+        self._configuration, self._quality = configuration, quality
         self._quotes: dict[str, dict[str, StandingQuote]] = {terms.model: {} for terms in configuration.models}
         self._running: dict[tuple[str, str], int] = {}
+        self._running_in_all: dict[str, int] = {}
         self._sequences: dict[str, int] = {}
 
     def post(self, standing: StandingQuote, now_ms: int) -> None:
@@ -67,19 +70,28 @@ class QuoteBook:
     def eligible(
         self, model: str, *, prompt_tokens: int, excluded: frozenset[str], now_ms: int
     ) -> list[StandingQuote] | Ineligible:
-        """Quotes for the model that are unexpired, hold the prompt, have a free slot and are not excluded."""
+        """Quotes for the model that are unexpired, hold the prompt, have a free slot and are not excluded.
+
+        A suspended node is not there; one has as many slots as its quote says, and over all its models no more than
+        its standing allows.
+        """
         standing = [
             one
             for one in self._quotes[model].values()
-            if one.quote.expires_ms > now_ms and one.quote.node_id not in excluded
+            if one.quote.expires_ms > now_ms
+            and one.quote.node_id not in excluded
+            and not self._is_suspended(one.quote.node_id, now_ms)
         ]
         if not standing:
             return Ineligible("no_node")
         fitting = [one for one in standing if one.quote.context_length > prompt_tokens]
         if not fitting:
             return Ineligible("context_length_exceeded")
-        free = [one for one in fitting if self.running(one.quote.node_id, model) < one.quote.slots]
-        return free or Ineligible("no_free_slot")
+        return [one for one in fitting if self._has_free_slot(one.quote)] or Ineligible("no_free_slot")
+
+    def quotes_of(self, node_id: str) -> Iterator[Quote]:
+        """The node's standing quotes, expired ones among them."""
+        return (quotes[node_id].quote for quotes in self._quotes.values() if node_id in quotes)
 
     def standing(self, model: str, node_id: str) -> StandingQuote:
         """The quote that won; it stands, because the auction just ran over it."""
@@ -92,6 +104,7 @@ class QuoteBook:
     def take_slot(self, node_id: str, model: str) -> None:
         """Count one more job."""
         self._running[node_id, model] = self.running(node_id, model) + 1
+        self._running_in_all[node_id] = self._running_in_all.get(node_id, 0) + 1
 
     def free_slot(self, node_id: str, model: str) -> None:
         """Count one job less."""
@@ -101,6 +114,19 @@ class QuoteBook:
             self._running[node_id, model] = left
         else:
             del self._running[node_id, model]
+        self._running_in_all[node_id] -= 1
+        if not self._running_in_all[node_id]:
+            del self._running_in_all[node_id]
+
+    def _is_suspended(self, node_id: str, now_ms: int) -> bool:
+        return self._quality.standing(node_id, self._configuration.nodes).suspended_until_ms > now_ms
+
+    def _has_free_slot(self, quote: Quote) -> bool:
+        allowed = self._quality.standing(quote.node_id, self._configuration.nodes).slots
+        return (
+            self.running(quote.node_id, quote.model) < quote.slots
+            and self._running_in_all.get(quote.node_id, 0) < allowed
+        )
 
 
 def bid_of(standing: StandingQuote, *, quality_bps: int) -> Bid:

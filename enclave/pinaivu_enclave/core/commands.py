@@ -28,10 +28,14 @@ Command = (
     | link.PostSealedQuote
     | link.WithdrawQuotes
     | link.EndSession
+    | link.ReadNodeReport
+    | link.RecordOrder
     | link.OpenJob
     | link.AcceptAward
+    | link.ReportFirstToken
     | link.ReportFailure
     | link.SettleJob
+    | link.ReportProof
     | link.AcknowledgeLeaves
     | Tick
 )
@@ -54,6 +58,18 @@ class DuplicateRequestError(CallerError):
     """A request id that was used before, or whose time is not now."""
 
     code = "duplicate_request"
+
+
+class DuplicateOrderError(CallerError):
+    """An order whose reference was used before: it counts once."""
+
+    code = "duplicate_order"
+
+
+class AlreadySettledError(CallerError):
+    """The job has its receipt; nothing that comes later changes it."""
+
+    code = "already_settled"
 
 
 class RefusedQuoteError(CallerError):

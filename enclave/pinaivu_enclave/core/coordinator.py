@@ -6,9 +6,7 @@ the same order give the same bytes. A refused command raises before anything has
 
 from typing import assert_never
 
-import msgspec
-
-from pinaivu_enclave.core.auction import Ineligible, QuoteBook, StandingQuote
+from pinaivu_enclave.core.auction import Ineligible, QuoteBook
 from pinaivu_enclave.core.award import AwardOffice
 from pinaivu_enclave.core.commands import (
     Command,
@@ -22,19 +20,22 @@ from pinaivu_enclave.core.jobs import Job, Jobs
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_enclave.core.nodes import Session, Sessions
+from pinaivu_enclave.core.metering import read_proof
+from pinaivu_enclave.core.nodes import Sessions
+from pinaivu_enclave.core.orders import OrderOffice
+from pinaivu_enclave.core.registration import RegistrationOffice
+from pinaivu_enclave.core.reports import ReportOffice
 from pinaivu_enclave.core.settlement import SettlementOffice
-from pinaivu_shared.canonical import decode, encode
+from pinaivu_enclave.core.statements import StatementOffice
+from pinaivu_enclave.core.suspension import SuspensionOffice
+from pinaivu_enclave.core.tallies import Tallies
+from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.leaves import RegistrationLeaf, sign_leaf
-from pinaivu_shared.sealing import open_sealed
-from pinaivu_shared.signed import Signed, load_node_key, sign_as_enclave, verify_node
-from pinaivu_shared.terms import Acceptance, Quote, QuoteAcknowledgement, Registered
+from pinaivu_shared.signed import load_node_key, verify_node
+from pinaivu_shared.terms import Acceptance
 from pinaivu_shared.wire import link
-
-_signed_decoder = msgspec.msgpack.Decoder(Signed)
 
 
 class Coordinator:
@@ -50,14 +51,19 @@ class Coordinator:
         journal: Journal,
         instance: str,
     ) -> None:
-        self._configuration, self._keys = configuration, keys
-        self._state, self._journal = state, journal
+        self._configuration = configuration
+        self._state, self._journal, self._instance = state, journal, instance
         self._sessions = Sessions(max_nodes=configuration.max_nodes)
-        self._book = QuoteBook(configuration)
+        self._book = QuoteBook(configuration, state.quality)
         self._jobs = Jobs()
-        self._awards = AwardOffice(configuration, keys, self._book, state)
+        tallies = Tallies()
+        self._registrations = RegistrationOffice(keys, state, journal, self._book, self._sessions)
+        self._reports = ReportOffice(keys, state, self._book, tallies)
+        self._orders = OrderOffice(keys, state, journal)
+        self._awards = AwardOffice(configuration, keys, self._book, state, tallies)
         self._settlements = SettlementOffice(configuration, keys, attestation, state, journal)
-        self._instance = instance
+        self._suspensions = SuspensionOffice(keys, state, journal)
+        self._statements = StatementOffice(keys, state, journal)
 
     def apply(self, command: Command, now_ms: int) -> list[Effect]:  # noqa: C901, PLR0911, PLR0912 - one line per command
         """Carry out one command; raises PinaivuError, with nothing changed, when it is refused."""
@@ -65,25 +71,33 @@ class Coordinator:
             case link.Introduce():
                 return self._introduce(command, now_ms)
             case IssueChallenge():
-                return self._issue_challenge(command, now_ms)
+                return self._registrations.issue_challenge(command, now_ms)
             case link.RegisterNode():
-                return self._register(command, now_ms)
+                return self._registrations.register(command, now_ms)
             case link.PostSealedQuote():
-                return self._post_quote(command, now_ms)
+                return self._registrations.post_quote(command, now_ms)
             case link.WithdrawQuotes():
                 self._book.withdraw(self._sessions.get(command.session).node_id, command.model)
                 return [link.Done()]
             case link.EndSession():
-                self._end_session(command.session)
+                self._registrations.end_session(command.session)
                 return [link.Done()]
+            case link.ReadNodeReport():
+                return self._reports.report(self._sessions.get(command.session), now_ms)
+            case link.RecordOrder():
+                return self._orders.record(command.order, now_ms)
             case link.OpenJob():
                 return self._open_job(command, now_ms)
             case link.AcceptAward():
                 return self._accept(command)
+            case link.ReportFirstToken():
+                return self._report_first_token(command, now_ms)
             case link.ReportFailure():
                 return self._report_failure(command, now_ms)
             case link.SettleJob():
                 return self._settle(self._jobs.check(command), command, now_ms)
+            case link.ReportProof():
+                return self._report_proof(command, now_ms)
             case link.AcknowledgeLeaves():
                 return [*self._journal.acknowledge(command.size), link.Done()]
             case Tick():
@@ -95,65 +109,13 @@ class Coordinator:
         effects: list[Effect] = []
         if command.instance != self._instance:
             for session in self._sessions.all():
-                self._end_session(session)
+                self._registrations.end_session(session)
             for job in self._jobs.all():
                 self._fail(job, "host_restarted", now_ms)
             self._instance = command.instance
         effects += self._journal.unacknowledged()
         effects.append(link.Introduction("serving", self._journal.size, self._journal.durable))
         return effects
-
-    def _issue_challenge(self, command: IssueChallenge, now_ms: int) -> list[Effect]:
-        challenge = self._sessions.challenge(command.public_key, command.entropy, now_ms)
-        signed = sign_as_enclave("challenge", encode(challenge), self._keys.receipt)
-        return [link.ChallengeIssued(challenge.session, signed)]
-
-    def _register(self, command: link.RegisterNode, now_ms: int) -> list[Effect]:
-        if self._journal.full:
-            raise MarketFullError("too many leaves wait to be stored")
-        session, older = self._sessions.register(command.session, command.registration, now_ms)
-        if older is not None:
-            self._book.forget_session(older)
-        effects: list[Effect] = self._record_node(session, now_ms)
-        registered = Registered(session=session.session, node_id=session.node_id, registered_ms=now_ms)
-        signed = sign_as_enclave("registered", encode(registered), self._keys.receipt)
-        return [*effects, link.NodeRegistered(session.node_id, signed)]
-
-    def _record_node(self, session: Session, now_ms: int) -> list[Effect]:
-        known = self._state.nodes.get(session.node_id)
-        public_key = session.public_key.public_bytes_raw()
-        if known is not None and known.public_key != public_key:
-            raise VerificationError("registration", "another key has this node id")
-        if known is not None and known.operator == session.operator:
-            return []
-        leaf = RegistrationLeaf(
-            node_id=session.node_id,
-            public_key=public_key.hex(),
-            operator=session.operator,
-            registered_ms=now_ms if known is None else max(now_ms, known.registered_ms + 1),
-            coordinator_signature="",
-        )
-        self._state.fold(leaf)
-        return [self._journal.append(sign_leaf(leaf, self._keys.receipt))]
-
-    def _post_quote(self, command: link.PostSealedQuote, now_ms: int) -> list[Effect]:
-        session = self._sessions.get(command.session)
-        quote, digest = _open_quote(command.sealed, session, self._keys)
-        self._book.post(StandingQuote(quote, digest, session.operator), now_ms)
-        acknowledgement = QuoteAcknowledgement(
-            session=quote.session,
-            sequence=quote.sequence,
-            node_id=quote.node_id,
-            quote=digest,
-            acknowledged_ms=now_ms,
-            expires_ms=quote.expires_ms,
-        )
-        signed = sign_as_enclave("quote-acknowledgement", encode(acknowledgement), self._keys.receipt)
-        return [link.QuotePosted(quote.model, signed)]
-
-    def _end_session(self, session: str) -> None:
-        self._sessions.end(session)
-        self._book.forget_session(session)
 
     def _open_job(self, command: link.OpenJob, now_ms: int) -> list[Effect]:
         if self._configuration.model(command.model) is None:
@@ -179,13 +141,20 @@ class Coordinator:
         self._jobs.advance(job, command)
         return [link.AwardAccepted(command.request_id)]
 
+    def _report_first_token(self, command: link.ReportFirstToken, now_ms: int) -> list[Effect]:
+        job = self._jobs.check(command)
+        _require_attempt(job, command.attempt)
+        self._jobs.advance(job, command)
+        job.first_token_ms = max(1, now_ms - job.award.awarded_ms)
+        return [link.Done()]
+
     def _report_failure(self, command: link.ReportFailure, now_ms: int) -> list[Effect]:
         job = self._jobs.check(command)
-        if command.attempt != job.award.attempt:
-            raise DuplicateRequestError(f"award {command.attempt} is not in force, number {job.award.attempt} is")
-        again = self._awards.award_again(job, now_ms)
+        _require_attempt(job, command.attempt)
+        reason = command.reason or "node_failed"
+        again = self._awards.award_again(job, reason, now_ms)
         if again is None:
-            return self._fail(job, command.reason or "node_failed", now_ms)
+            return self._fail(job, reason, now_ms)
         self._jobs.advance(job, command)
         return [_awarded(again)]
 
@@ -193,7 +162,36 @@ class Coordinator:
         settled = self._settlements.settle(job, command, now_ms)
         self._book.free_slot(job.award.node_id, job.award.model)
         self._jobs.advance(job, command)
-        return settled
+        self._jobs.remember(settled.remembered)
+        *leaves, answer = settled.effects
+        if settled.receipt.reason == "usage_absurd":
+            leaves.append(
+                self._suspensions.suspend(
+                    job.award.node_id,
+                    "usage_absurd",
+                    request_id=command.request_id,
+                    evidence=(settled.receipt.node_proof,),
+                    now_ms=now_ms,
+                )
+            )
+        return [*leaves, answer]
+
+    def _report_proof(self, command: link.ReportProof, now_ms: int) -> list[Effect]:
+        """A second proof that says something else convicts its node; the same again, or one too late, says nothing."""
+        settled = self._jobs.settled(command.request_id)
+        read_proof(command.proof, settled.terms)
+        second = digest_of(command.proof.payload)
+        if settled.proof in {"", second}:
+            return [link.Done()]
+        self._jobs.forget(settled)
+        suspension = self._suspensions.suspend(
+            settled.terms.node_id,
+            "conflicting_proofs",
+            request_id=command.request_id,
+            evidence=(settled.proof, second),
+            now_ms=now_ms,
+        )
+        return [suspension, link.Done()]
 
     def _fail(self, job: Job, reason: str, now_ms: int) -> list[Effect]:
         nothing = link.Delivery(0, "")
@@ -204,7 +202,12 @@ class Coordinator:
         effects: list[Effect] = []
         for job in self._jobs.overdue(now_ms):
             effects += [one for one in self._fail(job, "deadline", now_ms) if isinstance(one, link.LeafAppended)]
-        return effects
+        return [*effects, *self._statements.state_due(now_ms)]
+
+
+def _require_attempt(job: Job, attempt: int) -> None:
+    if attempt != job.award.attempt:
+        raise DuplicateRequestError(f"award {attempt} is not in force, number {job.award.attempt} is")
 
 
 def _awarded(job: Job) -> link.Awarded:
@@ -216,14 +219,3 @@ def _awarded(job: Job) -> link.Awarded:
         job.signed_award,
         job.transcript,
     )
-
-
-def _open_quote(sealed: bytes, session: Session, keys: EpochKeys) -> tuple[Quote, str]:
-    try:
-        signed = _signed_decoder.decode(open_sealed(sealed, keys.sealing))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise VerificationError("quote", f"not of the expected shape: {error}") from None
-    quote = decode(verify_node("quote", signed, session.public_key), Quote, check="quote")
-    if (quote.session, quote.node_id) != (session.session, session.node_id):
-        raise VerificationError("quote", "is of another session or node")
-    return quote, digest_of(signed.payload)

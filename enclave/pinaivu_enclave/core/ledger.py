@@ -1,37 +1,80 @@
-"""The ledger: double entry in integers of micro-USDC. Every transfer is balanced, so all accounts sum to zero.
+"""The ledger: posted balances, and what open jobs hold of them (`pinaivu_shared.ledger` has the transfers of a leaf).
 
-Accounts are `customers`, `fees` and `node:<node_id>`; credit is positive. Balances are a fold over receipts. Accounts
-of single customers, holds and settlement statements follow with the market's issue.
+Balances are a fold over leaves. A hold is a pending transfer: made before an award, released when its job is settled,
+and never in the log, for a job that an enclave loses is never charged. What a customer may spend is the balance less
+everything held, so it cannot go below zero however many jobs run at once.
 """
 
-from pinaivu_shared.money import fee_on
+import msgspec
 
-CUSTOMERS = "customers"
-FEES = "fees"
+from pinaivu_shared.leaves import Leaf
+from pinaivu_shared.ledger import customer_account, transfers_of
+
+HOLD = "hold"
 
 
-def node_account(node_id: str) -> str:
-    """The account of a node's earnings."""
-    return f"node:{node_id}"
+class _Hold(msgspec.Struct, frozen=True):
+    account: str
+    amount: int
 
 
 class Ledger:
-    """Balances in micro-USDC by account."""
+    """Balances in micro-USDC by account name; `transfers` counts those made, numbered from 1."""
 
     def __init__(self) -> None:
+        self.transfers = 0
         self._balances: dict[str, int] = {}
+        self._holds: dict[str, _Hold] = {}
+        self._held: dict[str, int] = {}
 
-    def balances(self) -> dict[str, int]:
-        """A copy of every account that ever moved."""
+    def posted(self) -> dict[str, int]:
+        """Every account that ever moved, holds not counted: what the log says."""
         return dict(self._balances)
 
-    def settle(self, *, node_id: str, payment: int, fee_bps: int) -> None:
-        """Pay the node and the market's fee for one job."""
-        self._transfer(CUSTOMERS, node_account(node_id), payment)
-        self._transfer(CUSTOMERS, FEES, fee_on(payment, fee_bps))
+    def balances(self) -> dict[str, int]:
+        """Every account that ever moved; customers' less what is held, which stands under `hold`."""
+        shown = dict(self._balances)
+        for account, amount in self._held.items():
+            shown[customer_account(account)] -= amount
+        if self._held:
+            shown[HOLD] = sum(self._held.values())
+        return shown
 
-    def _transfer(self, debit: str, credit: str, amount: int) -> None:
-        assert amount >= 0
+    def balance(self, name: str) -> int:
+        """What the account has, holds not counted."""
+        return self._balances.get(name, 0)
+
+    def available(self, account: str) -> int:
+        """What a customer can still spend."""
+        return self.balance(customer_account(account)) - self.held(account)
+
+    def held(self, account: str) -> int:
+        """What the customer's open jobs hold."""
+        return self._held.get(account, 0)
+
+    def post(self, leaf: Leaf) -> None:
+        """Make the transfers of one more leaf."""
+        for transfer in transfers_of(leaf):
+            assert transfer.amount > 0
+            self._balances[transfer.debit] = self.balance(transfer.debit) - transfer.amount
+            self._balances[transfer.credit] = self.balance(transfer.credit) + transfer.amount
+            self.transfers += 1
+
+    def hold(self, request_id: str, account: str, amount: int) -> None:
+        """Set credit aside for a job; the caller has seen that it is available."""
+        assert request_id not in self._holds
+        assert 0 <= amount <= self.available(account)
         if amount:
-            self._balances[debit] = self._balances.get(debit, 0) - amount
-            self._balances[credit] = self._balances.get(credit, 0) + amount
+            self._holds[request_id] = _Hold(account, amount)
+            self._held[account] = self.held(account) + amount
+
+    def release(self, request_id: str) -> None:
+        """Give back what the job holds."""
+        hold = self._holds.pop(request_id, None)
+        if hold is None:
+            return
+        left = self._held[hold.account] - hold.amount
+        if left:
+            self._held[hold.account] = left
+        else:
+            del self._held[hold.account]

@@ -1,13 +1,16 @@
 """Metering: how many tokens a job is paid for, bounded by what was delivered (DESIGN sections 3 and 4).
 
-What a node claims beyond the bounds is cut, what it does not prove is not paid, and the receipt says why.
+What a node claims beyond the bounds is cut, what it does not prove is not paid, and the receipt says why. A claim that
+the award's own terms make impossible is signed evidence against the node: it is paid nothing at all.
 """
 
 import msgspec
 
+from pinaivu_enclave.core.jobs import ProofTerms
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import MeteringLimits
 from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.money import BASIS_POINTS
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
 from pinaivu_shared.terms import Award, Outcome, Proof
 from pinaivu_shared.wire.link import Delivery
@@ -23,10 +26,9 @@ class Metered(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What host and node say about a job that was awarded; `award_digest` names the award's payload bytes."""
+    """What host and node say about a job that was awarded."""
 
     award: Award
-    award_digest: str
     accepted: bool
     outcome: Outcome
     reason: str
@@ -34,17 +36,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     proof: Signed | None
 
 
-def read_proof(evidence: Evidence, public_key: bytes) -> Proof:
+def read_proof(signed: Signed, terms: ProofTerms) -> Proof:
     """The node's proof, once it is signed by the awarded node for this very award; VerificationError otherwise."""
-    assert evidence.proof is not None
-    payload = verify_node("proof", evidence.proof, load_node_key(public_key))
+    payload = verify_node("proof", signed, load_node_key(bytes.fromhex(terms.public_key)))
     proof = decode(payload, Proof, check="proof")
-    award = evidence.award
-    claimed = (proof.request_id, proof.node_id, proof.session, proof.award, proof.public_key)
-    if claimed != (award.request_id, award.node_id, award.session, evidence.award_digest, public_key.hex()):
-        raise VerificationError("proof", "is for another award, node or session")
-    if proof.forwarded_commitment != award.forwarded_commitment:
-        raise VerificationError("proof", "is for another request")
+    named = ProofTerms(**{name: getattr(proof, name) for name in ProofTerms.__struct_fields__})
+    if named != terms:
+        raise VerificationError("proof", "is for another award, node, session or request")
     return proof
 
 
@@ -64,20 +62,39 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
             return Metered("failed", "node_failed")
         if proof.response_commitment != evidence.delivery.response_commitment:
             return Metered("failed", "response_mismatch")
+    if is_absurd(proof, evidence.award, limits):
+        return Metered(evidence.outcome, "usage_absurd")
     if evidence.delivery.delivered_bytes == 0 and evidence.outcome == "cancelled":
         return Metered("cancelled", "nothing_delivered")
     return _within_bounds(evidence, proof, limits)
 
 
+def is_absurd(proof: Proof, award: Award, limits: MeteringLimits) -> bool:
+    """Whether the node signed a claim that its own award rules out, whatever was delivered."""
+    return (
+        proof.prompt_tokens > award.request_bytes + limits.template_allowance
+        or proof.completion_tokens > award.max_completion_tokens + limits.completion_allowance
+    )
+
+
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:
     if proof.completion_tokens == 0 or proof.prompt_tokens == 0:
         return Metered(evidence.outcome, "usage_missing")
-    completion = min(
-        proof.completion_tokens,
-        evidence.award.max_completion_tokens,
-        evidence.delivery.delivered_bytes + limits.completion_allowance,
-    )
-    prompt = min(proof.prompt_tokens, evidence.award.max_prompt_tokens)
-    cut = (prompt, completion) != (proof.prompt_tokens, proof.completion_tokens)
-    undelivered = cut and evidence.outcome == "completed"
-    return Metered(evidence.outcome, "usage_cut" if undelivered else evidence.reason, prompt, completion)
+    delivery, award = evidence.delivery, evidence.award
+    prompt = min(proof.prompt_tokens, award.max_prompt_tokens)
+    claimed, reason = proof.completion_tokens, ""
+    if prompt < proof.prompt_tokens:
+        reason = "credit_limit"  # the award allowed less than a prompt of this size may have
+    completion = min(claimed, award.max_completion_tokens, delivery.delivered_bytes + limits.completion_allowance)
+    if completion < claimed:
+        reason = "usage_cut"
+    if delivery.recounted_tokens is not None and claimed > _tolerated(delivery.recounted_tokens, limits):
+        completion, reason = min(completion, delivery.recounted_tokens), "usage_recounted"
+    stated = reason if reason and evidence.outcome == "completed" else evidence.reason
+    if completion == 0:
+        return Metered(evidence.outcome, stated or "usage_missing")
+    return Metered(evidence.outcome, stated, prompt, completion)
+
+
+def _tolerated(recounted: int, limits: MeteringLimits) -> int:
+    return recounted + limits.completion_allowance + recounted * limits.recount_tolerance_bps // BASIS_POINTS

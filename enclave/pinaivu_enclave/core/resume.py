@@ -11,19 +11,35 @@ import binascii
 from cryptography import x509
 
 from pinaivu_enclave.core.market_state import MarketState
+from pinaivu_enclave.core.orders import check_order
 from pinaivu_shared.attestation.binding import require_public_key, require_user_data
 from pinaivu_shared.attestation.policy import MeasurementPolicy
 from pinaivu_shared.attestation.verify import verify_archived
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration
-from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.errors import CallerError, VerificationError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.leaves import ConfigurationLeaf, EpochLeaf, Leaf, RegistrationLeaf, parse_leaf, verify_leaf
+from pinaivu_shared.leaves import (
+    ConfigurationLeaf,
+    EpochLeaf,
+    Leaf,
+    OrderLeaf,
+    RegistrationLeaf,
+    SignedLeaf,
+    StatementLeaf,
+    SuspensionLeaf,
+    index_of,
+    parse_leaf,
+    verify_leaf,
+    verify_statement_signature,
+)
+from pinaivu_shared.ledger import customer_account
 from pinaivu_shared.log.checkpoint import open_checkpoint
 from pinaivu_shared.log.keys import VerifierKey
 from pinaivu_shared.log.merkle import leaf_hash
 from pinaivu_shared.log.tree import CompactRange
 from pinaivu_shared.manifest import KeyManifest
+from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.receipt import Receipt, verify_receipt
 
 
@@ -65,6 +81,8 @@ class Resumption:
 
     def _verified(self, raw: bytes) -> Leaf:
         leaf = parse_leaf(raw)
+        if index_of(leaf) != self.size:
+            raise VerificationError("leaf", f"leaf {self.size} says that it is leaf {index_of(leaf)}")
         if isinstance(leaf, EpochLeaf):
             self._enter(leaf)
             return leaf
@@ -75,14 +93,39 @@ class Resumption:
             self._check_configuration(leaf)
         elif self._manifest.configuration != _digest(self.state.configuration):
             raise VerificationError("configuration", "the epoch's own is missing before its first leaf")
-        elif isinstance(leaf, RegistrationLeaf):
-            self._check_registration(leaf)
         if isinstance(leaf, Receipt):
-            if (leaf.log.index, leaf.log.origin) != (self.size, self._origin):
-                raise VerificationError("leaf", f"leaf {self.size} is a receipt for leaf {leaf.log.index}")
+            self._check_receipt(leaf)
             return verify_receipt(raw, key)
         verify_leaf(leaf, key)
+        self._check(leaf)
         return leaf
+
+    def _check(self, leaf: SignedLeaf) -> None:
+        """What a signature alone does not say: that the leaf is possible after those before it."""
+        match leaf:
+            case RegistrationLeaf():
+                self._check_registration(leaf)
+            case OrderLeaf():
+                try:
+                    check_order(leaf, self.state, origin=self._origin)
+                except CallerError as error:
+                    raise VerificationError("order", str(error)) from error
+            case StatementLeaf():
+                assert self._manifest is not None
+                verify_statement_signature(leaf, bytes.fromhex(self._manifest.settlement_key))
+                self.state.unstated.check_statement(leaf)
+            case SuspensionLeaf():
+                if leaf.node_id not in self.state.nodes:
+                    raise VerificationError("suspension", f"of the unknown {leaf.node_id}")
+            case ConfigurationLeaf() | EpochLeaf():
+                pass
+
+    def _check_receipt(self, receipt: Receipt) -> None:
+        if receipt.log.origin != self._origin:
+            raise VerificationError("leaf", f"a receipt of the log {receipt.log.origin}")
+        credit = self.state.ledger.balance(customer_account(receipt.account))
+        if parse_usdc(receipt.charge_amount) > credit:
+            raise VerificationError("ledger", f"leaf {self.size} charges {receipt.account} more than its credit")
 
     def _enter(self, leaf: EpochLeaf) -> None:
         manifest = leaf.manifest
@@ -109,14 +152,11 @@ class Resumption:
             raise VerificationError("configuration", "the leaf repeats the one in force")
 
     def _check_registration(self, leaf: RegistrationLeaf) -> None:
-        """Times grow, so that an old registration cannot be written once more where another leaf was."""
         known = self.state.nodes.get(leaf.node_id)
         if known is None:
             return
         if known.operator == leaf.operator or known.public_key.hex() != leaf.public_key:
             raise VerificationError("leaf", f"a registration of {leaf.node_id} that changes nothing, or its key")
-        if leaf.registered_ms <= known.registered_ms:
-            raise VerificationError("leaf", f"a registration of {leaf.node_id} older than the one before it")
 
 
 def _digest(configuration: Configuration | None) -> str:

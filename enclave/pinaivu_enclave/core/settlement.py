@@ -5,18 +5,27 @@ import datetime as dt
 import msgspec
 
 from pinaivu_enclave.core.commands import Effect
-from pinaivu_enclave.core.jobs import Job, Phase
+from pinaivu_enclave.core.jobs import Job, Phase, SettledJob
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
+from pinaivu_enclave.core.limits import charge_on
 from pinaivu_enclave.core.market_state import MarketState
 from pinaivu_enclave.core.metering import Evidence, Metered, meter, read_proof
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import amount_owed, format_usdc
-from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, sign_receipt
+from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire.link import JobSettled, SettleJob
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A settled job: the receipt as a leaf, then the answer that carries it; and what is left of the job."""
+
+    effects: list[Effect]
+    receipt: Receipt
+    remembered: SettledJob
 
 
 class SettlementOffice:
@@ -29,65 +38,88 @@ class SettlementOffice:
         self._state, self._journal = state, journal
         self._coordinator_key = digest_of(keys.receipt_spki()).removeprefix("sha256:")
 
-    def settle(self, job: Job, command: SettleJob, now_ms: int) -> list[Effect]:
-        """The receipt as a leaf, then the answer that carries it."""
+    def settle(self, job: Job, command: SettleJob, now_ms: int) -> Settled:
+        """Release what the job holds, write its receipt and charge it."""
         evidence = Evidence(
             award=job.award,
-            award_digest=job.award_digest,
-            accepted=job.phase is Phase.RUNNING,
+            accepted=job.phase is not Phase.AWARDED,
             outcome=command.outcome,
             reason=command.reason,
             delivery=command.delivery,
             proof=command.proof,
         )
-        proof = _verified_proof(evidence, job.public_key)
-        receipt = self._receipt(job, evidence, meter(evidence, proof, self._configuration.metering), proof, now_ms)
+        proof = _verified_proof(job, command)
+        counted = digest_of(command.proof.payload) if proof and command.proof else ""
+        metered = meter(evidence, proof, self._configuration.metering)
+        receipt = self._receipt(job, metered, command, counted, now_ms)
         raw = sign_receipt(receipt, self._keys.receipt)
-        charge = self._state.charge_for(_payment(receipt))
         leaf = self._journal.append(raw)
+        self._state.ledger.release(receipt.request_id)
         self._state.fold(receipt)
-        return [leaf, JobSettled(job.request.request_id, leaf.index, raw, charge)]
+        answer = JobSettled(receipt.request_id, leaf.index, raw, self._charge(_payment(receipt)))
+        return Settled([leaf, answer], receipt, SettledJob(leaf.index, job.proof_terms(), counted))
 
-    def _receipt(self, job: Job, evidence: Evidence, metered: Metered, proof: Proof | None, now_ms: int) -> Receipt:
-        auction = ReceiptAuction(
-            rule="second-score-v1",
-            bids=job.bids,
-            input_price=job.award.input_price,
-            output_price=job.award.output_price,
-            transcript=job.award.transcript,
-        )
+    def _receipt(self, job: Job, metered: Metered, command: SettleJob, counted: str, now_ms: int) -> Receipt:
+        award = job.award
         unpaid = Receipt(
             version=1,
-            request_id=job.request.request_id,
-            node_id=job.award.node_id,
-            model=job.award.model,
+            request_id=award.request_id,
+            account=job.request.account,
+            node_id=award.node_id,
+            model=award.model,
             timestamp=_timestamp(now_ms),
-            payment_amount="0.000000 USDC",
+            payment_amount=format_usdc(0),
+            charge_amount=format_usdc(0),
             outcome=metered.outcome,
             reason=metered.reason,
             prompt_tokens=metered.prompt_tokens,
             completion_tokens=metered.completion_tokens,
-            request_commitment=job.award.request_commitment,
-            response_commitment=evidence.delivery.response_commitment,
-            auction=auction,
-            node_proof=digest_of(evidence.proof.payload) if proof and evidence.proof else "",
+            request_commitment=award.request_commitment,
+            response_commitment=command.delivery.response_commitment,
+            auction=_auction(job),
+            failed_attempts=job.failed,
+            timing=_timing(job, metered, now_ms),
+            node_proof=counted,
             log=LogPosition(origin=self._journal.origin, index=self._journal.size),
             coordinator_key=self._coordinator_key,
             attestation=self._attestation,
             coordinator_signature="",
         )
         owed = _payment(unpaid)
-        assert owed <= job.award.payment_cap, "metering keeps tokens within the award"
-        return msgspec.structs.replace(unpaid, payment_amount=format_usdc(owed))
+        assert owed <= award.payment_cap, "metering keeps tokens within the award"
+        paid, charged = format_usdc(owed), format_usdc(self._charge(owed))
+        return msgspec.structs.replace(unpaid, payment_amount=paid, charge_amount=charged)
+
+    def _charge(self, payment: int) -> int:
+        return charge_on(payment, self._configuration.fee_bps)
 
 
-def _verified_proof(evidence: Evidence, public_key: bytes) -> Proof | None:
-    if evidence.proof is None:
+def _verified_proof(job: Job, command: SettleJob) -> Proof | None:
+    if command.proof is None:
         return None
     try:
-        return read_proof(evidence, public_key)
+        return read_proof(command.proof, job.proof_terms())
     except VerificationError:
         return None  # the receipt says so: reason "invalid_proof"
+
+
+def _auction(job: Job) -> ReceiptAuction:
+    return ReceiptAuction(
+        rule="second-score-v1",
+        bids=job.bids,
+        input_price=job.award.input_price,
+        output_price=job.award.output_price,
+        transcript=job.award.transcript,
+    )
+
+
+def _timing(job: Job, metered: Metered, now_ms: int) -> ReceiptTiming:
+    """An answer of whose first token the host said nothing came as late as it was settled."""
+    duration_ms = max(0, now_ms - job.award.awarded_ms)
+    return ReceiptTiming(
+        first_token_ms=job.first_token_ms or (duration_ms if metered.completion_tokens else 0),
+        duration_ms=duration_ms,
+    )
 
 
 def _payment(receipt: Receipt) -> int:

@@ -51,6 +51,7 @@ def make_order(request_id: str, body: dict[str, Any], chat: ChatRequest, caller:
         forwarded = canonical_bytes(part)
         command = OpenJob(
             request_id=request_id,
+            account=caller.account_id,
             model=chat.model,
             request_commitment=request_commitment(body, salt),
             forwarded_commitment=forwarded_commitment(part, salt),

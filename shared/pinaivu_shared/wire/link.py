@@ -9,10 +9,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pinaivu_shared.ids import RequestId, SessionId
+from pinaivu_shared.ids import AccountId, RequestId, SessionId
 from pinaivu_shared.signed import Signed
 
-LINK_PROTOCOL: Final = 2
+LINK_PROTOCOL: Final = 3
 MAX_FRAME_BYTES: Final = 1 << 20
 RESUME_BATCH_BYTES: Final = 512 * 1024
 MAX_SEALED_VAULT_BYTES: Final = 6144
@@ -21,6 +21,9 @@ MAX_SEALED_VAULT_BYTES: Final = 6144
 Instance = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Commitment = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+RefusedReason = Literal[
+    "unknown_model", "no_node", "no_free_slot", "context_length_exceeded", "insufficient_credit", "credit_held"
+]
 Reason = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_]{0,64}\Z")]
 
 
@@ -147,13 +150,38 @@ class EndSession(LinkMessage, frozen=True):
     session: SessionId
 
 
+class ReadNodeReport(LinkMessage, frozen=True):
+    """Host: the node of this session wants to know how it stands."""
+
+    session: SessionId
+
+
+class NodeReported(LinkMessage, frozen=True):
+    """Enclave: a signed `terms.NodeReport`."""
+
+    report: Signed
+
+
+class RecordOrder(LinkMessage, frozen=True):
+    """Host: the operator's `terms.Deposit` or `terms.Payout` in canonical form, and its signature (Ed25519)."""
+
+    order: Signed
+
+
+class OrderRecorded(LinkMessage, frozen=True):
+    """Enclave: the order was carried out; it is leaf `index`. One recorded before is refused: `duplicate_order`."""
+
+    index: int
+
+
 class OpenJob(LinkMessage, frozen=True):
-    """Host: hold an auction for this request.
+    """Host: hold an auction for this request, on credit of this account.
 
     `request_bytes` is the canonical length of the forwarded part. `max_tokens` 0 means up to the context's end.
     """
 
     request_id: RequestId
+    account: AccountId
     model: Annotated[str, msgspec.Meta(max_length=255)]
     request_commitment: Commitment
     forwarded_commitment: Commitment
@@ -173,10 +201,13 @@ class Awarded(LinkMessage, frozen=True):
 
 
 class JobRefused(LinkMessage, frozen=True):
-    """Enclave: no award, no job, nothing logged."""
+    """Enclave: no award, no job, nothing logged.
+
+    `credit_held`: the account's credit would do, but other jobs hold it until they are settled.
+    """
 
     request_id: RequestId
-    reason: Literal["unknown_model", "no_node", "no_free_slot", "context_length_exceeded"]
+    reason: RefusedReason
 
 
 class AcceptAward(LinkMessage, frozen=True):
@@ -192,6 +223,13 @@ class AwardAccepted(LinkMessage, frozen=True):
     request_id: RequestId
 
 
+class ReportFirstToken(LinkMessage, frozen=True):
+    """Host: the node of award number `attempt` has begun to answer. From here on the job goes to no other node."""
+
+    request_id: RequestId
+    attempt: int
+
+
 class ReportFailure(LinkMessage, frozen=True):
     """Host: the node of award number `attempt` failed before its first token. Answered by Awarded or JobSettled."""
 
@@ -201,14 +239,21 @@ class ReportFailure(LinkMessage, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gateway handed to the caller: UTF-8 bytes of generated text, and the commitment over the choices."""
+    """What the gateway handed to the caller: UTF-8 bytes of generated text, and the commitment over the choices.
+
+    `recounted_tokens` is the gateway's own count of completion tokens, where it knows the model's tokenizer.
+    """
 
     delivered_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     response_commitment: Annotated[str, msgspec.Meta(pattern=r"\A(sha256:[0-9a-f]{64})?\Z")]
+    recounted_tokens: Tokens | None = None
 
 
 class SettleJob(LinkMessage, frozen=True):
-    """Host: the job ended this way. `proof` is the node's signed `terms.Proof`, None where none came."""
+    """Host: the job ended this way. `proof` is the node's signed `terms.Proof`, None where none came.
+
+    A job that was settled before is refused with `already_settled`: its receipt stands.
+    """
 
     request_id: RequestId
     outcome: Literal["completed", "cancelled", "failed"]
@@ -224,6 +269,13 @@ class JobSettled(LinkMessage, frozen=True):
     index: int
     receipt: bytes
     charge: int
+
+
+class ReportProof(LinkMessage, frozen=True):
+    """Host: a signed `terms.Proof` that came after the settlement. It pays nothing; two that differ are evidence."""
+
+    request_id: RequestId
+    proof: Signed
 
 
 class AcknowledgeLeaves(LinkMessage, frozen=True):
@@ -269,10 +321,14 @@ HostCommand = (
     | PostSealedQuote
     | WithdrawQuotes
     | EndSession
+    | ReadNodeReport
+    | RecordOrder
     | OpenJob
     | AcceptAward
+    | ReportFirstToken
     | ReportFailure
     | SettleJob
+    | ReportProof
     | AcknowledgeLeaves
 )
 Result = (
@@ -282,6 +338,8 @@ Result = (
     | ChallengeIssued
     | NodeRegistered
     | QuotePosted
+    | NodeReported
+    | OrderRecorded
     | Awarded
     | JobRefused
     | AwardAccepted

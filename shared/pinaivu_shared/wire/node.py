@@ -13,7 +13,7 @@ from pinaivu_shared.ids import RequestId
 from pinaivu_shared.signed import Signed
 
 NODE_PATH: Final = "/node/v1/connect"
-NODE_PROTOCOL: Final = 1
+NODE_PROTOCOL: Final = 2
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 DeclineReason = Literal[
@@ -76,6 +76,16 @@ class WithdrawQuotes(NodeMessage, frozen=True):
     """Node: no new jobs for this model, or for any model when `model` is empty; running jobs go on."""
 
     model: Annotated[str, msgspec.Meta(max_length=255)] = ""
+
+
+class RequestReport(NodeMessage, frozen=True):
+    """Node: how do I stand? Answered by a Report."""
+
+
+class Report(NodeMessage, frozen=True):
+    """Gateway: the enclave's signed `terms.NodeReport`."""
+
+    report: Signed
 
 
 class Offer(NodeMessage, frozen=True):
@@ -141,8 +151,8 @@ class Goodbye(NodeMessage, frozen=True):
     detail: Annotated[str, msgspec.Meta(max_length=2000)]
 
 
-FromNode = Hello | Register | PostQuote | WithdrawQuotes | Accept | Decline | Delta | Prove
-FromGateway = Welcome | RegistrationAccepted | QuoteAcknowledged | Offer | Cancel | Goodbye
+FromNode = Hello | Register | PostQuote | WithdrawQuotes | RequestReport | Accept | Decline | Delta | Prove
+FromGateway = Welcome | RegistrationAccepted | QuoteAcknowledged | Report | Offer | Cancel | Goodbye
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_node: Final[msgspec.msgpack.Decoder[FromNode]] = msgspec.msgpack.Decoder(FromNode)

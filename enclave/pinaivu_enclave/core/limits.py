@@ -1,0 +1,83 @@
+"""How many tokens an award allows: bounded by request, context, the caller's own limit and the account's credit."""
+
+from typing import Final
+
+import msgspec
+
+from pinaivu_shared.money import BASIS_POINTS, TOKENS_PER_PRICE, MicroUsdc, amount_owed, fee_on
+from pinaivu_shared.wire.link import OpenJob
+
+BYTES_PER_TOKEN: Final = 4
+"""Rough length of a token in UTF-8 bytes of the request, for estimates only; nothing is billed by it."""
+BYTES_PER_TOKEN_MIN: Final = 2
+"""Prompts are seldom denser: what this leaves of the context is safe to allow where the caller names no limit."""
+BYTES_PER_TOKEN_MAX: Final = 8
+"""A prompt this sparse hardly exists: a request whose bytes over this exceed the context certainly does not fit."""
+
+
+class TokenLimits(msgspec.Struct, frozen=True):
+    """What a node may be paid for at most, in tokens."""
+
+    prompt: int
+    completion: int
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """Clearing prices in micro-USDC per million tokens."""
+
+    input_price: int
+    output_price: int
+
+    def cap(self, limits: TokenLimits) -> MicroUsdc:
+        """The most that an award with these limits can pay."""
+        return amount_owed(
+            input_price=self.input_price,
+            prompt_tokens=limits.prompt,
+            output_price=self.output_price,
+            completion_tokens=limits.completion,
+        )
+
+
+def estimated_prompt_tokens(request: OpenJob) -> int:
+    """What the auction takes the prompt to be."""
+    return max(1, request.request_bytes // BYTES_PER_TOKEN)
+
+
+def least_prompt_tokens(request: OpenJob) -> int:
+    """What the prompt has at least: contexts below this certainly do not hold it."""
+    return request.request_bytes // BYTES_PER_TOKEN_MAX
+
+
+def full_limits(request: OpenJob, *, context_length: int, template_allowance: int) -> TokenLimits:
+    """Limits where credit does not matter; some engines refuse a prompt and a limit that together exceed a context."""
+    most = context_length - least_prompt_tokens(request)
+    safe = context_length - request.request_bytes // BYTES_PER_TOKEN_MIN
+    prompt = min(request.request_bytes + template_allowance, context_length)
+    return TokenLimits(prompt, min(request.max_tokens or (safe if safe > 0 else most), most))
+
+
+def limits_within(full: TokenLimits, request: OpenJob, prices: Prices, cap: int) -> TokenLimits | None:
+    """The limits that `cap` micro-USDC still pay for, for an account that has no more; None for not even one token.
+
+    The answer is shortened, for a caller sees that by its finish_reason, and a node is told before it accepts. The
+    prompt is allowed what the auction took it for, and what the answer leaves.
+    """
+    budget = cap * TOKENS_PER_PRICE
+    prompt = min(full.prompt, estimated_prompt_tokens(request))
+    completion = min(full.completion, (budget - prices.input_price * prompt) // prices.output_price)
+    if completion < 1:
+        return None
+    return TokenLimits(min(full.prompt, (budget - prices.output_price * completion) // prices.input_price), completion)
+
+
+def charge_on(payment: int, fee_bps: int) -> MicroUsdc:
+    """What a customer owes for a payment."""
+    return MicroUsdc(payment + fee_on(payment, fee_bps))
+
+
+def payment_within(charge: int, fee_bps: int) -> int:
+    """The largest payment whose charge is at most this."""
+    payment = charge * BASIS_POINTS // (BASIS_POINTS + fee_bps)
+    while payment > 0 and charge_on(payment, fee_bps) > charge:
+        payment -= 1
+    return payment
