@@ -1,30 +1,37 @@
-"""The agent: one session after another until the node drains, and an engine that lives on between them."""
+"""The agent: one session after another until the node drains, and engines that live on between them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import trio
 
 from pinaivu_node.back_off import BackOff
-from pinaivu_node.connection import Dial
-from pinaivu_node.engines.supervisor import EngineSupervisor
+from pinaivu_node.connection import Dial, ReplacedError
+from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.session import NodeProfile, Session
+from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import PeerError, PinaivuError, VerificationError
 
+FIRST_YIELD_SECONDS: Final = 60
+LAST_YIELD_SECONDS: Final = 3600
 logger = logging.getLogger(__name__)
 
 
 class Agent:
     """A node at work. `run` it, and `drain` it once."""
 
-    def __init__(
-        self, profile: NodeProfile, supervisor: EngineSupervisor, dial: Dial, jitter: Callable[[], float]
-    ) -> None:
+    def __init__(self, profile: NodeProfile, pool: EnginePool, dial: Dial, jitter: Callable[[], float]) -> None:
         """`dial` opens a connection to the gateway; `jitter` gives numbers from 0 to 1, for the pauses."""
-        self._profile, self._supervisor, self._dial = profile, supervisor, dial
+        self._profile, self._pool, self._dial = profile, pool, dial
         self._back_off = BackOff(jitter)
+        self._yielding = BackOff(jitter, first_seconds=FIRST_YIELD_SECONDS, last_seconds=LAST_YIELD_SECONDS)
         self._draining = trio.Event()
         self._attempt, self._serving = trio.CancelScope(), False
+
+    def set_tariffs(self, tariffs: Sequence[Tariff]) -> None:
+        """Quote anew at these tariffs, one for each engine; running jobs keep their awards."""
+        self._pool.set_tariffs(tariffs)
 
     def drain(self) -> None:
         """Take no new jobs, finish those running, then leave. Without a session there is nothing to finish."""
@@ -35,35 +42,43 @@ class Agent:
     async def run(self) -> None:
         """Work until drained."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._supervisor.run)
+            nursery.start_soon(self._pool.run)
             while not self._draining.is_set():
                 with trio.CancelScope() as self._attempt:
-                    await self._hold_session()
+                    pauses = await self._hold_session()
                     if not self._draining.is_set():
-                        await trio.sleep(self._back_off.next_pause())
+                        await trio.sleep(pauses.next_pause())
             nursery.cancel_scope.cancel()
         logger.info("node has left", extra={"kv": {"node_id": self._profile.identity.node_id}})
 
-    async def _hold_session(self) -> None:
-        """Hold one session for as long as it lasts."""
+    async def _hold_session(self) -> BackOff:
+        """Hold one session for as long as it lasts; the pauses to make after it.
+
+        Whoever was replaced yields to the newer session. Coming back at once would end that one, which would come back
+        too, and between them no job would ever be finished. These pauses only grow: a session that begins well proves
+        nothing here.
+        """
+        pauses = self._back_off
         try:
             async with self._dial() as connection:
                 session = Session(
-                    connection,
-                    self._profile,
-                    self._supervisor,
-                    draining=self._draining,
-                    prospered=self._back_off.reset,
+                    connection, self._profile, self._pool, draining=self._draining, prospered=self._back_off.reset
                 )
                 market = await session.register()
                 logger.info("registered", extra={"kv": {"session": market.session}})
                 self._serving = True
                 await session.serve(market)
+        except* ReplacedError:
+            advice = "stop one of the two, or give it a data directory of its own; this one keeps out of the way"
+            told = {"node_id": self._profile.identity.node_id, "detail": advice}
+            logger.warning("another process uses this node's key", extra={"kv": told})
+            pauses = self._yielding
         except* (PeerError, VerificationError) as group:
             error = _first(group)
             logger.warning("session ended", extra={"kv": {"code": error.code, "detail": str(error)}})
         finally:
             self._serving = False
+        return pauses
 
 
 def _first(error: BaseException) -> PinaivuError:

@@ -26,6 +26,12 @@ class ConnectionLostError(PeerError):
     code = "connection_lost"
 
 
+class ReplacedError(ConnectionLostError):
+    """The market ended this session because another process registered with the same key: the newer one counts."""
+
+    code = "replaced"
+
+
 class Connection(Protocol):
     """What a session needs of a connection. Only one task may send."""
 
@@ -137,6 +143,8 @@ async def _begin_websocket(nursery: trio.Nursery, stream: _Stream, url: str) -> 
 
 
 def _lost(error: trio_websocket.ConnectionClosed) -> ConnectionLostError:
+    """What to make of the end. A Goodbye may be overtaken by the close that follows it, so the reason is looked at."""
     reason = error.reason
     detail = f"closed: {reason.code} {reason.name} {reason.reason or ''}".strip() if reason else "closed"
-    return ConnectionLostError("gateway", detail)
+    kind = ReplacedError if reason and reason.reason == ReplacedError.code else ConnectionLostError
+    return kind("gateway", detail)

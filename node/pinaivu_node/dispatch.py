@@ -1,14 +1,13 @@
 """Offers in, jobs out: which award is run, which is declined and why, and which jobs are running."""
 
 import logging
+from collections import Counter
 from contextlib import suppress
 
 import trio
 
-from pinaivu_node.awards import AwardCheck, InvalidAwardError, named_award
-from pinaivu_node.engines.discovery import ServedModel
-from pinaivu_node.engines.openai import OpenAIEngine
-from pinaivu_node.engines.supervisor import EngineSupervisor
+from pinaivu_node.awards import AwardCheck, CheckedAward, InvalidAwardError, named_award
+from pinaivu_node.engine_pool import EnginePool, Served
 from pinaivu_node.job import Job, StopReason, Workplace
 from pinaivu_shared.wire.node import Decline, DeclineReason, Offer
 
@@ -18,11 +17,10 @@ logger = logging.getLogger(__name__)
 class Dispatch:
     """The jobs of one session. It runs them in the nursery of the session."""
 
-    def __init__(
-        self, check: AwardCheck, supervisor: EngineSupervisor, workplace: Workplace, nursery: trio.Nursery
-    ) -> None:
-        self._check, self._supervisor, self._workplace, self._nursery = check, supervisor, workplace, nursery
+    def __init__(self, check: AwardCheck, pool: EnginePool, workplace: Workplace, nursery: trio.Nursery) -> None:
+        self._check, self._pool, self._workplace, self._nursery = check, pool, workplace, nursery
         self._running: dict[str, Job] = {}
+        self._of_model, self._of_engine = Counter[str](), Counter[int]()
         self._emptied = trio.Event()
         self._emptied.set()
         self._draining = False
@@ -34,20 +32,16 @@ class Dispatch:
         except InvalidAwardError as error:
             await self._decline(named_award(offer).request_id, "invalid_award", f"{error.check}: {error.detail}")
             return
-        request_id, offering = checked.award.request_id, self._supervisor.offering
-        model = offering.model(checked.award.model) if offering else None
+        request_id, served = checked.award.request_id, self._pool.serving(checked.award.model)
         if self._draining:
             await self._decline(request_id, "draining")
-        elif offering is None or model is None:
+        elif served is None:
             await self._decline(request_id, "engine_unavailable")
-        elif len(self._running) >= checked.quote.slots:
+        elif self._is_busy(checked, served):
             await self._decline(request_id, "busy")
         else:
             logger.info("job begins", extra={"kv": {"request_id": request_id, "model": checked.award.model}})
-            job = Job(checked, self._workplace)
-            self._nursery.start_soon(self._run, request_id, job, offering.engine, model)
-            self._running[request_id] = job
-            self._emptied = trio.Event()
+            self._begin(Job(checked, self._workplace), request_id, served)
 
     def cancel(self, request_id: str) -> None:
         """Stop this job; nothing happens when it has ended meanwhile."""
@@ -66,11 +60,29 @@ class Dispatch:
         for job in self._running.values():
             job.stop(reason)
 
-    async def _run(self, request_id: str, job: Job, engine: OpenAIEngine, model: ServedModel) -> None:
+    def _is_busy(self, checked: CheckedAward, served: Served) -> bool:
+        """Whether all slots are taken: those quoted for the model, or those of the engine that its models share.
+
+        The latter happens only around a change of slots, while jobs of more slots than there are now still run.
+        """
+        return (
+            self._of_model[served.model.name] >= checked.quote.slots or self._of_engine[served.number] >= served.slots
+        )
+
+    def _begin(self, job: Job, request_id: str, served: Served) -> None:
+        self._running[request_id] = job
+        self._of_model[served.model.name] += 1
+        self._of_engine[served.number] += 1
+        self._emptied = trio.Event()
+        self._nursery.start_soon(self._run, request_id, job, served)
+
+    async def _run(self, request_id: str, job: Job, served: Served) -> None:
         try:
-            await job.run(engine, model)
+            await job.run(served)
         finally:
             del self._running[request_id]
+            self._of_model[served.model.name] -= 1
+            self._of_engine[served.number] -= 1
             if not self._running:
                 self._emptied.set()
 

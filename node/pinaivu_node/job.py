@@ -13,9 +13,8 @@ import trio
 
 from pinaivu_node.assembly import Assembly
 from pinaivu_node.awards import CheckedAward
-from pinaivu_node.engines.discovery import ServedModel
+from pinaivu_node.engine_pool import Served
 from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, Text, ToolCalls
-from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.request import engine_request
 from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Sequence
@@ -37,7 +36,6 @@ class Workplace(msgspec.Struct, frozen=True):
     sequence: Sequence
     send: Send
     now_ms: Callable[[], int]
-    report: Callable[[EngineError], None]
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -65,23 +63,23 @@ class Job:
             self._stopped = reason
             self._scope.cancel()
 
-    async def run(self, engine: OpenAIEngine, model: ServedModel) -> None:
+    async def run(self, served: Served) -> None:
         """Accept, run the engine, and prove or decline."""
         await self._workplace.send(self._acceptance())
-        ending = await self._generate(engine, model)
+        ending = await self._generate(served)
         message: FromNode = ending.decline or self._proof(ending)
         await self._workplace.send(message)
         counts = {"prompt_tokens": self._usage.prompt_tokens, "completion_tokens": self._usage.completion_tokens}
         told = {"request_id": self._award.request_id, "outcome": ending.outcome, "reason": ending.reason, **counts}
         logger.info("job declined" if ending.decline else "job proved", extra={"kv": told})
 
-    async def _generate(self, engine: OpenAIEngine, model: ServedModel) -> _Ending:
+    async def _generate(self, served: Served) -> _Ending:
         self._scope.deadline = self._deadline(min(self._award.first_token_by_ms, self._award.deadline_ms))
         try:
             with self._scope:
-                await self._stream(engine, model)
+                await self._stream(served)
         except EngineError as error:
-            self._workplace.report(error)
+            served.report(error)
             return self._failed(error.reason, error.reason, error.detail)
         if not self._scope.cancelled_caught:
             return _Ending("completed")
@@ -91,12 +89,12 @@ class Job:
             return self._failed("draining", "draining")
         return self._failed("engine_unavailable", "deadline")
 
-    async def _stream(self, engine: OpenAIEngine, model: ServedModel) -> None:
-        limit = self._award.max_completion_tokens
+    async def _stream(self, served: Served) -> None:
+        limit, model = self._award.max_completion_tokens, served.model
         request = engine_request(
             self._checked.request, model=model.engine_name, limit=limit, extras=model.extras, tools=model.tools
         )
-        async with engine.answer(request) as answer:
+        async with served.engine.answer(request) as answer:
             try:
                 async for events in answer:
                     for event in events:

@@ -4,16 +4,14 @@ An award is run only against a quote that was really posted in this session, so 
 their payload, a while beyond their expiry for awards that are under way.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from pinaivu_node.admission import Market
-from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_node.keys import Identity
+from pinaivu_node.tariff import QuoteTerms
 from pinaivu_shared.canonical import decode, encode
-from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.sealing import seal
@@ -22,15 +20,6 @@ from pinaivu_shared.terms import Quote, QuoteAcknowledgement
 from pinaivu_shared.wire.node import PostQuote
 
 _GRACE_MS: Final = 60_000
-
-
-class Tariff(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator asks and offers. Prices are micro-USDC per million tokens."""
-
-    input_price: int
-    output_price: int
-    slots: int
-    quote_lifetime_ms: int
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -55,22 +44,23 @@ class Sequence:
 class QuoteBook:
     """The quotes of one session."""
 
-    def __init__(self, market: Market, identity: Identity, tariff: Tariff, sequence: Sequence) -> None:
-        self._market, self._identity, self._tariff, self._sequence = market, identity, tariff, sequence
+    def __init__(self, market: Market, identity: Identity, sequence: Sequence, *, lifetime_ms: int) -> None:
+        """`lifetime_ms` is the operator's wish, within what the market allows."""
+        self._market, self._identity, self._sequence = market, identity, sequence
         self._posted: dict[str, tuple[Quote, Signed]] = {}
-        self.lifetime_ms = min(tariff.quote_lifetime_ms, market.configuration.quote_lifetime_ms)
+        self.lifetime_ms = min(lifetime_ms, market.configuration.quote_lifetime_ms)
 
-    def quote(self, model: ServedModel, *, now_ms: int) -> PostQuote:
-        """A new quote for this model, sealed to the enclave and remembered."""
+    def quote(self, terms: QuoteTerms, *, now_ms: int) -> PostQuote:
+        """A new quote at these terms, sealed to the enclave and remembered."""
         quote = Quote(
             session=self._market.session,
             sequence=self._sequence.next(),
             node_id=self._identity.node_id,
-            model=model.name,
-            input_price=self._tariff.input_price,
-            output_price=self._tariff.output_price,
-            slots=self._tariff.slots,
-            context_length=model.context_length,
+            model=terms.model,
+            input_price=terms.input_price,
+            output_price=terms.output_price,
+            slots=terms.slots,
+            context_length=terms.context_length,
             expires_ms=now_ms + self.lifetime_ms,
         )
         signed = sign_as_node("quote", encode(quote), self._identity.key)
@@ -98,15 +88,3 @@ class QuoteBook:
         over = [digest for digest, (quote, _) in self._posted.items() if quote.expires_ms + _GRACE_MS < now_ms]
         for digest in over:
             del self._posted[digest]
-
-
-def unmarketable(models: tuple[ServedModel, ...], tariff: Tariff, configuration: Configuration) -> Iterator[str]:
-    """The models that this market does not list, or lists below the operator's prices: no quote for them can win."""
-    for model in models:
-        listed = configuration.model(model.name)
-        if (
-            listed is None
-            or tariff.input_price > listed.input_reserve_price
-            or tariff.output_price > listed.output_reserve_price
-        ):
-            yield model.name

@@ -1,7 +1,7 @@
 """One session with the market, from Hello to the end of the connection.
 
-Three things go on at once: quotes stand while the engine is ready, offers become jobs, and everything to be sent goes
-through one bounded queue with one sender, so that a slow network slows the engine down instead of filling memory, and
+Three things go on at once: quotes stand while engines are ready, offers become jobs, and everything to be sent goes
+through one bounded queue with one sender, so that a slow network slows the engines down instead of filling memory, and
 a cancelled job never leaves half a message behind.
 """
 
@@ -14,12 +14,13 @@ import trio
 
 from pinaivu_node.admission import NONCE_BYTES, EpochVerifier, Market, check_registered, join, registration
 from pinaivu_node.awards import AwardCheck
-from pinaivu_node.connection import Connection, ConnectionLostError
+from pinaivu_node.connection import Connection, ConnectionLostError, ReplacedError
 from pinaivu_node.dispatch import Dispatch
-from pinaivu_node.engines.supervisor import EngineSupervisor
+from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.job import Workplace
 from pinaivu_node.keys import Identity
-from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence, Tariff, unmarketable
+from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence
+from pinaivu_node.standing import StandingQuotes
 from pinaivu_shared.errors import PeerError
 from pinaivu_shared.wire.node import (
     NODE_PROTOCOL,
@@ -48,7 +49,7 @@ class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     operator: str
     agent: str
-    tariff: Tariff
+    quote_lifetime_ms: int
     drain_seconds: float
     verify: EpochVerifier
     now_ms: Callable[[], int]
@@ -67,12 +68,12 @@ class Session:
         self,
         connection: Connection,
         profile: NodeProfile,
-        supervisor: EngineSupervisor,
+        pool: EnginePool,
         *,
         draining: trio.Event,
         prospered: Callable[[], None],
     ) -> None:
-        self._connection, self._profile, self._supervisor = connection, profile, supervisor
+        self._connection, self._profile, self._pool = connection, profile, pool
         self._draining, self._prospered = draining, prospered
         self._ahead_ms = 0
 
@@ -94,22 +95,20 @@ class Session:
     async def serve(self, market: Market) -> None:
         """Quote and run jobs until the connection ends (an error) or the node has drained (a return)."""
         send_channel, receive_channel = trio.open_memory_channel[FromNode](_QUEUED_MESSAGES)
-        sequence = Sequence()
-        quotes = QuoteBook(market, self._profile.identity, self._profile.tariff, sequence)
-        workplace = Workplace(
-            self._profile.identity, sequence, send_channel.send, self._now_ms, self._supervisor.report
-        )
+        sequence, identity = Sequence(), self._profile.identity
+        book = QuoteBook(market, identity, sequence, lifetime_ms=self._profile.quote_lifetime_ms)
+        workplace = Workplace(identity, sequence, send_channel.send, self._now_ms)
+        standing = StandingQuotes(book, self._pool, market.configuration, send=send_channel.send, now_ms=self._now_ms)
         async with trio.open_nursery() as nursery:
-            check = AwardCheck(market, self._profile.identity, quotes.posted)
-            dispatch = Dispatch(check, self._supervisor, workplace, nursery)
+            dispatch = Dispatch(AwardCheck(market, identity, book.posted), self._pool, workplace, nursery)
             nursery.start_soon(self._ping)
-            nursery.start_soon(self._receive, quotes, dispatch)
-            nursery.start_soon(self._quote_and_drain, quotes, market, dispatch, send_channel)
+            nursery.start_soon(self._receive, book, dispatch)
+            nursery.start_soon(self._quote_and_drain, standing, dispatch, send_channel)
             async for message in receive_channel:
                 await self._connection.send(message)
             nursery.cancel_scope.cancel()
 
-    async def _receive(self, quotes: QuoteBook, dispatch: Dispatch) -> None:
+    async def _receive(self, book: QuoteBook, dispatch: Dispatch) -> None:
         while True:
             match await self._connection.receive():
                 case Offer() as offer:
@@ -117,48 +116,26 @@ class Session:
                 case Cancel(request_id=request_id):
                     dispatch.cancel(request_id)
                 case QuoteAcknowledged(acknowledgement=acknowledgement):
-                    self._profile.keep(quotes.acknowledged(acknowledgement))
+                    self._profile.keep(book.acknowledged(acknowledgement))
                     self._prospered()
+                case Goodbye(code=ReplacedError.code):
+                    raise ReplacedError("gateway", "says goodbye: replaced")
                 case Goodbye(code=code, detail=detail):
                     logger.warning("gateway says goodbye", extra={"kv": {"code": code, "detail": detail}})
                 case unexpected:
                     raise PeerError("gateway", f"sent {type(unexpected).__name__} in the middle of a session")
 
     async def _quote_and_drain(
-        self,
-        quotes: QuoteBook,
-        market: Market,
-        dispatch: Dispatch,
-        channel: trio.MemorySendChannel[FromNode],
+        self, standing: StandingQuotes, dispatch: Dispatch, channel: trio.MemorySendChannel[FromNode]
     ) -> None:
         """Keep quotes standing until the node drains; then end the session once all is done and sent."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_quoting, quotes, market, channel)
+            nursery.start_soon(standing.keep)
             await self._draining.wait()
             nursery.cancel_scope.cancel()
         await channel.send(WithdrawQuotes())
         await dispatch.drain(self._profile.drain_seconds)
         await channel.aclose()
-
-    async def _keep_quoting(self, quotes: QuoteBook, market: Market, channel: trio.MemorySendChannel[FromNode]) -> None:
-        """Post quotes well before the last ones expire, withdraw them while the engine is not ready."""
-        standing = False
-        while True:
-            offering = self._supervisor.offering
-            if offering is not None:
-                unsold = set(unmarketable(offering.models, self._profile.tariff, market.configuration))
-                if unsold and not standing:
-                    logger.warning("not listed at these prices", extra={"kv": {"models": sorted(unsold)}})
-                for model in offering.models:
-                    if model.name not in unsold:
-                        await channel.send(quotes.quote(model, now_ms=self._now_ms()))
-                standing = True
-            elif standing:
-                await channel.send(WithdrawQuotes())
-                standing = False
-            if self._supervisor.offering is offering:
-                with trio.move_on_after(quotes.lifetime_ms / 2000):
-                    await self._supervisor.changed()
 
     def _now_ms(self) -> int:
         return self._profile.now_ms() + self._ahead_ms

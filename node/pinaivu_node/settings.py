@@ -6,16 +6,29 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
+from pinaivu_node.engine_settings import (
+    ContextLength,
+    EngineSettings,
+    ListedPrice,
+    OfferedModels,
+    PrintableName,
+    SlotCount,
+    Table,
+    check_distinct_models,
+    with_underscores,
+)
 from pinaivu_node.engines.access import EngineSetup
-from pinaivu_node.engines.choice import parse_engine
+from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.wire.node import NODE_PATH
 
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-ListedPrice = Annotated[int, Field(ge=1, le=2**40)]
-PrintableName = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+_OF_ONE_ENGINE: Final = (
+    *("engine", "engine_models", "engine_api_key", "engine_api_key_file"),
+    *("slots", "context_length"),
+)
 
 
 def default_data_dir() -> Path:
@@ -23,34 +36,29 @@ def default_data_dir() -> Path:
     return Path.home() / ".pinaivu" / "node"
 
 
-class NodeSettings(BaseModel):
+class NodeSettings(Table):
     """All settings of `pinaivu node run`. Prices are micro-USDC per million tokens; 0 slots means the engine's default.
 
-    `engine_models` has entries `NAME` or `NAME=ENGINE'S NAME`, none for all that the engine has.
+    A node with one engine sets it here, by flag if it likes; one with several lists them as `engines`, in the file.
+    Either way `all_engines` has them. The prices here are for engines that have none of their own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gateway: str
     trust: Path
     data_dir: Path = Field(default_factory=default_data_dir)
     operator: PrintableName
-    input_price: ListedPrice
-    output_price: ListedPrice
+    input_price: ListedPrice | None = None
+    output_price: ListedPrice | None = None
     engine: str = "embedded"
-    engine_models: tuple[PrintableName, ...] = ()
+    engine_models: OfferedModels = ()
     engine_api_key: SecretStr = SecretStr("")
     engine_api_key_file: Path | None = None
-    slots: Annotated[int, Field(ge=0, le=65536)] = 0
-    context_length: Annotated[int, Field(ge=0, le=2**31)] = 0
+    slots: SlotCount = 0
+    context_length: ContextLength = 0
+    engines: tuple[EngineSettings, ...] = ()
     quote_lifetime: Annotated[int, Field(ge=2, le=86_400)] = 60
     drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
-
-    @field_validator("engine_models", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("gateway")
     @classmethod
@@ -68,36 +76,56 @@ class NodeSettings(BaseModel):
             raise ValueError("give the engine's API key by environment or by file, not by both")
         return self
 
-    def engine_setup(self) -> EngineSetup:
-        """What the engine is started with; CallerError for an engine that there is none of, or an unreadable key."""
-        choice = parse_engine(self.engine)
-        key = self.engine_api_key.get_secret_value()
-        if self.engine_api_key_file is not None:
-            try:
-                key = self.engine_api_key_file.read_text("ascii").strip()
-            except (OSError, ValueError) as error:
-                raise CallerError(f"engine's API key: {error}") from error
-        offered = (entry.partition("=") for entry in self.engine_models)
-        return EngineSetup(
-            choice=choice,
-            slots=self.slots or choice.default_slots,
-            api_key=key,
-            models={name: engine_name or name for name, _, engine_name in offered},
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if self.engines and (mixed := [name for name in _OF_ONE_ENGINE if name in self.model_fields_set]):
+            raise ValueError(
+                f"{', '.join(mixed)}: the file has [[engines]], so set it there; beside them (as a key of the file, "
+                "a flag or a variable) it is for a node with one engine"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sellable(self) -> Self:
+        check_distinct_models(self.all_engines())
+        self.tariffs()
+        return self
+
+    def all_engines(self) -> tuple[EngineSettings, ...]:
+        """The engines, at least one."""
+        alone = EngineSettings(
+            engine=self.engine,
+            models=self.engine_models,
+            api_key_file=self.engine_api_key_file,
+            slots=self.slots,
             context_length=self.context_length,
         )
+        return self.engines or (alone,)
+
+    def engine_setups(self) -> tuple[EngineSetup, ...]:
+        """What each engine is started with; CallerError for one that there is none of, or an unreadable key."""
+        key = self.engine_api_key.get_secret_value()
+        return tuple(engine.setup(key) for engine in self.all_engines())
+
+    def tariffs(self) -> tuple[Tariff, ...]:
+        """What each engine's models are sold for."""
+        common = {"input_price": self.input_price, "output_price": self.output_price}
+        return tuple(engine.tariff(**common) for engine in self.all_engines())
 
 
 def load_settings(given: Mapping[str, str], file: Path | None) -> NodeSettings:
     """Settings from what was given by flag or environment, over those of a TOML file; CallerError names the field."""
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text("utf-8")) if file is not None else {}
-        return NodeSettings.model_validate({**{_key(name): value for name, value in values.items()}, **given})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"configuration file {file}: {error}") from error
+        return NodeSettings.model_validate({**with_underscores(values), **given})
     except ValidationError as error:
-        found = (f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}" for problem in error.errors())
+        found = (_told(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors(include_url=False))
         raise CallerError("; ".join(found)) from error
+    except (OSError, ValueError) as error:
+        raise CallerError(f"configuration file {file}: {error}") from error
 
 
-def _key(name: str) -> str:
-    return name.replace("-", "_")
+def _told(field: str, message: str) -> str:
+    """What is wrong with a field, or with several of which the message tells."""
+    said = message.removeprefix("Value error, ")
+    return f"{field}: {said}" if field else said

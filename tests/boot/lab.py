@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +25,7 @@ from pinaivu_host.kms_policy import key_policy
 from pinaivu_host.store.database import Database, sqlite_url
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_node.agent import Agent
-from pinaivu_node.connection import open_connection
-from pinaivu_node.engines.supervisor import EngineSupervisor
-from pinaivu_node.evidence import EvidenceFile
-from pinaivu_node.keys import load_identity
-from pinaivu_node.quotes import Tariff
-from pinaivu_node.session import NodeProfile
+from pinaivu_node.process import build_agent
 from pinaivu_node.settings import load_settings
 from pinaivu_shared.attestation.policy import IMAGE_PCRS, configuration_pcr
 from pinaivu_shared.canonical import decode
@@ -251,19 +245,8 @@ def _agent(lasting: LabFolder, port: int) -> Agent:
         {
             "gateway": f"ws://127.0.0.1:{port}", "trust": "/dev/null", "data_dir": str(lasting.folder / "node"),
             "operator": "lab", "input_price": "20000", "output_price": "60000", "engine": lasting.engine,
+            "drain_seconds": "1",
         },
         None,
     )  # fmt: skip
-    setup = settings.engine_setup()
-    profile = NodeProfile(
-        identity=load_identity(settings.data_dir),
-        operator=settings.operator,
-        agent="lab",
-        tariff=Tariff(input_price=20_000, output_price=60_000, slots=setup.slots, quote_lifetime_ms=60_000),
-        drain_seconds=1,
-        verify=qemu_verify,
-        now_ms=now_ms,
-        entropy=os.urandom,
-        keep=EvidenceFile(settings.data_dir).keep,
-    )
-    return Agent(profile, EngineSupervisor(setup, lambda: 0.5), partial(open_connection, settings.gateway), lambda: 0.5)
+    return build_agent(settings, qemu_verify)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pinaivu_node.keys import identity_of
-from pinaivu_node.quotes import Tariff
+from pinaivu_node.tariff import Tariff
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.commitments import canonical_bytes, forwarded_commitment
 from pinaivu_shared.configuration import (
@@ -19,6 +19,7 @@ from pinaivu_shared.configuration import (
     JobLimits,
     MeteringLimits,
     ModelTerms,
+    NodeTerms,
     parse_configuration,
 )
 from pinaivu_shared.epoch import VerifiedEpoch
@@ -59,10 +60,11 @@ from pinaivu_simulator.market import NO_KMS
 
 NOW_MS = 1_795_000_000_000
 MODEL = "llama3.2:1b"
+MODELS = (MODEL, "gemma3:1b", "qwen3:4b")
 SALT = bytes(range(32))
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
 NODE = identity_of(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"node").digest()))
-TARIFF = Tariff(input_price=100, output_price=200, slots=2, quote_lifetime_ms=600_000)
+TARIFF = Tariff(input_price=100, output_price=200, slots=2)
 _Message = TypeVar("_Message", bound=FromNode)
 
 CONFIGURATION = Configuration(
@@ -70,13 +72,15 @@ CONFIGURATION = Configuration(
     platform="simulator",
     origin="pinaivu.test/log",
     kms=NO_KMS,
-    models=(
-        ModelTerms(model=MODEL, input_reserve_price=1000, output_reserve_price=2000, expected_completion_tokens=100),
+    models=tuple(
+        ModelTerms(model=name, input_reserve_price=1000, output_reserve_price=2000, expected_completion_tokens=100)
+        for name in MODELS
     ),
     fee_bps=0,
-    quality_prior_bps=5000,
+    operator_key="44" * 32,
+    nodes=NodeTerms(prior_bps=5000, probation_slots=4, suspension_ms=600_000, statement_period_ms=60_000),
     jobs=JobLimits(attempts=3, first_token_ms=10_000, duration_ms=60_000),
-    metering=MeteringLimits(completion_allowance=8, template_allowance=64),
+    metering=MeteringLimits(completion_allowance=8, template_allowance=64, recount_tolerance_bps=500),
     quote_lifetime_ms=60_000,
     max_nodes=10,
     max_open_jobs=10,

@@ -13,7 +13,7 @@ from pinaivu_shared.signed import Signed, sign_as_enclave
 from pinaivu_shared.wire.node import Accept, Decline, Offer, PostQuote
 
 from .engines.scripted import ScriptedEngine, chunk, event, head, serving, streamed, usage
-from .market import BODY, NOW_MS, SALT, TARIFF, Counter
+from .market import BODY, NOW_MS, SALT, Counter
 from .running import network
 
 ANSWER = streamed(chunk("Good "), chunk("day"), chunk(finish="stop"), usage(9, 3))
@@ -129,7 +129,7 @@ async def test_an_offer_without_an_award_ends_the_session() -> None:
 async def test_an_award_under_the_former_quote_is_still_run_after_its_renewal() -> None:
     async with (
         serving(ANSWER) as engine,
-        network(engine.address, tariff=msgspec.structs.replace(TARIFF, quote_lifetime_ms=40)) as running,
+        network(engine.address, quote_lifetime_ms=40) as running,
     ):
         counter = await running.open()
         renewed, _ = await counter.gateway.quote()

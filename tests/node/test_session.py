@@ -8,7 +8,7 @@ import trio
 import trio_websocket
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pinaivu_node.quotes import Tariff
+from pinaivu_node.tariff import Tariff
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.signed import Signed, sign_as_enclave
@@ -23,7 +23,7 @@ from pinaivu_shared.wire.node import (
     WithdrawQuotes,
 )
 
-from .market import CONFIGURATION, MODEL, NODE, NOW_MS, TARIFF, Enclave
+from .market import CONFIGURATION, MODEL, NODE, NOW_MS, Enclave
 from .running import network
 
 
@@ -104,8 +104,7 @@ async def test_a_quote_says_what_the_operator_set_and_its_acknowledgement_is_kep
 
 @pytest.mark.trio
 async def test_quotes_are_renewed_with_a_rising_sequence() -> None:
-    tariff = msgspec.structs.replace(TARIFF, quote_lifetime_ms=20)
-    async with network(tariff=tariff) as running:
+    async with network(quote_lifetime_ms=20) as running:
         counter = await running.open()
         sequences = [counter.standing.sequence, *[(await counter.gateway.quote())[0].sequence for _ in range(3)]]
         assert sequences == sorted(set(sequences))
@@ -139,8 +138,8 @@ async def test_quotes_are_withdrawn_while_the_engine_is_not_ready() -> None:
 @pytest.mark.parametrize(
     "tariff",
     [
-        Tariff(input_price=1001, output_price=200, slots=2, quote_lifetime_ms=600_000),
-        Tariff(input_price=100, output_price=2001, slots=2, quote_lifetime_ms=600_000),
+        Tariff(input_price=1001, output_price=200, slots=2),
+        Tariff(input_price=100, output_price=2001, slots=2),
     ],
 )
 async def test_no_quote_is_posted_above_the_list_price(tariff: Tariff, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +148,7 @@ async def test_no_quote_is_posted_above_the_list_price(tariff: Tariff, caplog: p
         await gateway.admit()
         while "not listed at these prices" not in caplog.messages:
             await trio.lowlevel.checkpoint()
-        running.engine.fail()
+        running.agent.drain()
         assert await gateway.receive(WithdrawQuotes) == WithdrawQuotes("")
 
 

@@ -41,12 +41,12 @@ def test_the_gateway_may_be_given_as_a_web_address(given: str, dialled: str) -> 
     ("engine", "slots"), [("embedded", 16), ("echo", 1024), ("echo:tokens=1", 1024), ("http://127.0.0.1:1", 64)]
 )
 def test_slots_follow_the_engine_unless_set(engine: str, slots: int) -> None:
-    assert load(engine=engine).engine_setup().slots == slots
-    assert load(engine=engine, slots="3").engine_setup().slots == 3
+    assert load(engine=engine).engine_setups()[0].slots == slots
+    assert load(engine=engine, slots="3").engine_setups()[0].slots == 3
 
 
 def test_models_may_be_offered_under_other_names() -> None:
-    setup = load(engine_models="a, llama3.2:1b=meta/llama").engine_setup()
+    setup = load(engine_models="a, llama3.2:1b=meta/llama").engine_setups()[0]
     assert setup.models == {"a": "a", "llama3.2:1b": "meta/llama"}
 
 
@@ -56,14 +56,14 @@ def test_the_file_is_read_with_either_spelling_and_flags_win(tmp_path: Path) -> 
     given = {name: value for name, value in NEEDED.items() if "price" not in name}
     settings = load_settings({**given, "output_price": "9"}, file)
     assert (settings.input_price, settings.output_price, settings.engine_models) == (1, 9, ("a",))
-    assert isinstance(settings.engine_setup().choice, EmbeddedChoice)
+    assert isinstance(settings.engine_setups()[0].choice, EmbeddedChoice)
 
 
 def test_the_engines_key_comes_by_file_or_environment_and_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("secret\n")
-    assert load(engine_api_key_file=str(file)).engine_setup().api_key == "secret"
-    assert load(engine_api_key="secret").engine_setup().api_key == "secret"
+    assert load(engine_api_key_file=str(file)).engine_setups()[0].api_key == "secret"
+    assert load(engine_api_key="secret").engine_setups()[0].api_key == "secret"
     assert "secret" not in repr(load(engine_api_key="secret"))
     with pytest.raises(CallerError, match="not by both"):
         load(engine_api_key="secret", engine_api_key_file=str(file))

@@ -14,6 +14,11 @@ class EmbeddedChoice(msgspec.Struct, frozen=True):
 
     default_slots: int = 16
 
+    @property
+    def label(self) -> str:
+        """As it is called in the log."""
+        return "embedded"
+
 
 class EchoChoice(msgspec.Struct, frozen=True):
     """The echo engine in a child process. `settings` was parsed once and is right."""
@@ -21,12 +26,22 @@ class EchoChoice(msgspec.Struct, frozen=True):
     settings: str
     default_slots: int = 1024
 
+    @property
+    def label(self) -> str:
+        """As it is called in the log."""
+        return f"echo:{self.settings}" if self.settings else "echo"
+
 
 class UrlChoice(msgspec.Struct, frozen=True):
     """An OpenAI-protocol server that somebody else runs; `address` has no `/v1`."""
 
     address: str
     default_slots: int = 64
+
+    @property
+    def label(self) -> str:
+        """As it is called in the log."""
+        return self.address
 
 
 EngineChoice = EmbeddedChoice | EchoChoice | UrlChoice

@@ -13,13 +13,14 @@ import msgspec
 import trio
 
 from pinaivu_node.back_off import BackOff
+from pinaivu_node.change import Change
 from pinaivu_node.engines.access import Access, EngineSetup, engine_access
 from pinaivu_node.engines.discovery import ServedModel, discover
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
 
 CHECK_SECONDS: Final = 10
-_SPARE_CONNECTIONS: Final = 4
+_MAX_CONNECTIONS: Final = 65_536 + 4  # slots may be raised while the engine runs; the dispatch keeps to them
 logger = logging.getLogger(__name__)
 
 
@@ -37,16 +38,13 @@ class Offering(msgspec.Struct, frozen=True):
 class EngineSupervisor:
     """Runs one engine. `offering` is None while it is not ready, `process` while no process of ours runs it."""
 
-    def __init__(self, setup: EngineSetup, jitter: Callable[[], float]) -> None:
-        """`jitter` gives numbers from 0 to 1, for the pauses."""
-        self._setup, self._back_off = setup, BackOff(jitter)
-        self._changed, self._trouble = trio.Event(), trio.Event()
+    def __init__(self, setup: EngineSetup, jitter: Callable[[], float], change: Change) -> None:
+        """`jitter` gives numbers from 0 to 1, for the pauses; `change` is announced when `offering` changes."""
+        self._setup, self._back_off, self.change = setup, BackOff(jitter), change
+        self._trouble = trio.Event()
+        self.label = setup.choice.label
         self.offering: Offering | None = None
         self.process: trio.Process | None = None
-
-    async def changed(self) -> None:
-        """Wait until `offering` changes."""
-        await self._changed.wait()
 
     def report(self, error: EngineError) -> None:
         """Tell of an error in a job: an engine that is down is not offered again before it passed a probe."""
@@ -61,22 +59,21 @@ class EngineSupervisor:
                 async with engine_access(self._setup) as access:
                     await self._serve(access)
             except EngineError as error:
-                logger.warning("engine did not start", extra={"kv": {"detail": error.detail}})
+                logger.warning("engine did not start", extra={"kv": {"engine": self.label, "detail": error.detail}})
             await trio.sleep(self._back_off.next_pause())
 
     async def _serve(self, access: Access) -> None:
         """Offer the engine while its process runs."""
-        connections = self._setup.slots + _SPARE_CONNECTIONS
         self.process = access.process
         try:
             async with (
-                OpenAIEngine(access.address, api_key=access.api_key, connections=connections) as engine,
+                OpenAIEngine(access.address, api_key=access.api_key, connections=_MAX_CONNECTIONS) as engine,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(self._offer, engine)
                 if access.process is not None:
                     status = await access.process.wait()
-                    logger.warning("engine process ended", extra={"kv": {"status": status}})
+                    logger.warning("engine process ended", extra={"kv": {"engine": self.label, "status": status}})
                     nursery.cancel_scope.cancel()
         finally:
             self.process = None
@@ -92,7 +89,7 @@ class EngineSupervisor:
                 self._back_off.reset()
                 await self._watch(engine)
             except EngineError as error:
-                logger.warning("engine not ready", extra={"kv": {"detail": error.detail}})
+                logger.warning("engine not ready", extra={"kv": {"engine": self.label, "detail": error.detail}})
             self._set(None)
             await trio.sleep(self._back_off.next_pause())
 
@@ -107,8 +104,7 @@ class EngineSupervisor:
     def _set(self, offering: Offering | None) -> None:
         if offering is not None:
             shown = {model.name: model.context_length for model in offering.models}
-            logger.info("engine ready", extra={"kv": {"models": shown}})
+            logger.info("engine ready", extra={"kv": {"engine": self.label, "models": shown}})
         if offering is not self.offering:
             self.offering = offering
-            self._changed.set()
-            self._changed = trio.Event()
+            self.change.announce()

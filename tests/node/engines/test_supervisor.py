@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from pinaivu_node.change import Change
 from pinaivu_node.engines.access import EMBEDDED_MODEL, EngineSetup
 from pinaivu_node.engines.child import running_child
 from pinaivu_node.engines.choice import parse_engine
@@ -20,7 +21,7 @@ from .scripted import ScriptedEngine, chunk, refused, serving, streamed
 
 @asynccontextmanager
 async def supervised(engine: str, slots: int = 2) -> AsyncIterator[EngineSupervisor]:
-    supervisor = EngineSupervisor(EngineSetup(choice=parse_engine(engine), slots=slots), lambda: 0.0)
+    supervisor = EngineSupervisor(EngineSetup(choice=parse_engine(engine), slots=slots), lambda: 0.0, Change())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
         yield supervisor
@@ -29,7 +30,7 @@ async def supervised(engine: str, slots: int = 2) -> AsyncIterator[EngineSupervi
 
 async def ready(supervisor: EngineSupervisor) -> Offering:
     while supervisor.offering is None:
-        await supervisor.changed()
+        await supervisor.change.next().wait()
     return supervisor.offering
 
 
@@ -71,7 +72,7 @@ async def test_an_embedded_engine_that_is_killed_is_started_again() -> None:
         assert supervisor.process is not None
         os.kill(supervisor.process.pid, signal.SIGKILL)
         while supervisor.offering is first:
-            await supervisor.changed()
+            await supervisor.change.next().wait()
         second = await ready(supervisor)
         async with second.engine.answer(question(second, "Hello", 5)) as answer:
             assert [batch async for batch in answer]

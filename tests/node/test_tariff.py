@@ -1,0 +1,71 @@
+"""What an engine is sold for: a price for each model, and slots that its models share."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinaivu_node.engines.discovery import ServedModel
+from pinaivu_node.tariff import Prices, Tariff, for_sale, split_slots
+
+from .market import CONFIGURATION, MODELS, TARIFF
+
+NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=8)
+
+
+def served(*names: str) -> list[ServedModel]:
+    return [ServedModel(name, name, 4096, tools=False, extras={}) for name in names]
+
+
+def slots_of(tariff: Tariff, *names: str) -> dict[str, int]:
+    return {terms.model: terms.slots for terms in for_sale(served(*names), tariff, CONFIGURATION).terms}
+
+
+@given(NAMES, st.integers(1, 20), st.data())
+def test_the_quotes_of_one_engine_never_promise_more_than_it_has(
+    names: list[str], slots: int, data: st.DataObject
+) -> None:
+    own: dict[str, int] = {}
+    for name in names:
+        if (left := slots - sum(own.values())) and data.draw(st.booleans()):
+            own[name] = data.draw(st.integers(1, left))
+    shares = split_slots(slots, names, own)
+    others = [shares.get(name, 0) for name in names if name not in own]
+    assert min(shares.values(), default=1) >= 1
+    assert {name: shares[name] for name in own} == own
+    assert sum(shares.values()) == (slots if others else sum(own.values()))
+    assert max(others, default=0) - min(others, default=0) <= 1
+    assert split_slots(slots, reversed(names), own) == shares
+
+
+def test_models_that_the_market_does_not_buy_take_no_slots() -> None:
+    sale = for_sale(served("unheard-of", MODELS[0]), TARIFF, CONFIGURATION)
+    assert sale.unlisted == ("unheard-of",)
+    assert [terms.slots for terms in sale.terms] == [TARIFF.slots]
+
+
+def test_a_model_without_a_slot_is_not_quoted_and_said() -> None:
+    sale = for_sale(served(*MODELS), TARIFF, CONFIGURATION)
+    assert {terms.model for terms in sale.terms} == set(sorted(MODELS)[:2])
+    assert sale.without_slot == tuple(sorted(MODELS)[2:])
+
+
+def test_a_model_may_have_slots_of_its_own_and_the_rest_is_shared() -> None:
+    tariff = msgspec.structs.replace(TARIFF, slots=8, model_slots={MODELS[0]: 5})
+    assert slots_of(tariff, *MODELS) == {MODELS[0]: 5, MODELS[1]: 2, MODELS[2]: 1}
+
+
+def test_a_model_may_have_prices_of_its_own() -> None:
+    own = Prices(input_price=7, output_price=8)
+    tariff = msgspec.structs.replace(TARIFF, model_prices={MODELS[1]: own})
+    sale = for_sale(served(*MODELS[:2]), tariff, CONFIGURATION)
+    assert {terms.model: (terms.input_price, terms.output_price) for terms in sale.terms} == {
+        MODELS[0]: (TARIFF.input_price, TARIFF.output_price),
+        MODELS[1]: (7, 8),
+    }
+
+
+def test_a_model_whose_own_price_is_above_the_list_price_is_not_quoted() -> None:
+    tariff = msgspec.structs.replace(TARIFF, model_prices={MODELS[0]: Prices(input_price=1001, output_price=1)})
+    sale = for_sale(served(*MODELS[:2]), tariff, CONFIGURATION)
+    assert sale.unlisted == (MODELS[0],)
+    assert [terms.model for terms in sale.terms] == [MODELS[1]]
