@@ -1,0 +1,69 @@
+"""Counting an answer's tokens again, where the model's tokenizer is known: what a node claims beyond it is not paid.
+
+The count goes to the enclave with the delivery. It can only lower what a node is paid: within the configured tolerance
+the node's own count stands, for an engine's tokens need not be the fewest that spell its text.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pinaivu_shared.errors import CallerError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+AT_ONCE_CHARACTERS: Final = 4096
+"""A longer text is counted in a thread: other requests get their turns meanwhile."""
+
+
+class Recounter:
+    """Tokenizers by model. A model without one is not recounted."""
+
+    def __init__(self, tokenizers: Mapping[str, "Tokenizer"]) -> None:
+        self._tokenizers = dict(tokenizers)
+
+    async def count(self, choice: Mapping[str, Any], *, model: str) -> int | None:
+        """Tokens of an answer's choice; None where the tokenizer is not known, or there is more to it than text.
+
+        How a model writes its tool calls is its template's secret, so answers with tool calls are not recounted.
+        """
+        tokenizer = self._tokenizers.get(model)
+        message = choice["message"]
+        text: str | None = message.get("content")
+        if tokenizer is None or message.get("tool_calls") or not text:
+            return None
+        if len(text) <= AT_ONCE_CHARACTERS:
+            return _count(tokenizer, text)
+        return await asyncio.to_thread(_count, tokenizer, text)
+
+
+def load_tokenizers(given: str) -> Recounter:
+    """Tokenizers from `MODEL=FILE,MODEL=FILE`, each FILE a `tokenizer.json`; CallerError says which cannot be used."""
+    tokenizers: dict[str, Tokenizer] = {}
+    for entry in filter(None, given.split(",")):
+        model, _, file = entry.rpartition("=")
+        if not model or not file:
+            raise CallerError(f"--tokenizers: {entry[:100]!r} is not MODEL=FILE")
+        if model in tokenizers:
+            raise CallerError(f"--tokenizers: {model} is there twice")
+        tokenizers[model] = _load(model, Path(file))
+    return Recounter(tokenizers)
+
+
+def _load(model: str, file: Path) -> "Tokenizer":
+    try:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - an extra that only hosts with recounts need
+    except ImportError:
+        raise CallerError("--tokenizers needs the extra `recount`: pip install 'pinaivu[host,recount]'") from None
+    try:
+        return Tokenizer.from_buffer(file.read_bytes())
+    except OSError as error:
+        raise CallerError(f"--tokenizers: {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise CallerError(f"--tokenizers: {file} is no tokenizer of {model}: {error}") from error
+
+
+def _count(tokenizer: "Tokenizer", text: str) -> int:
+    return len(tokenizer.encode(text, add_special_tokens=False))

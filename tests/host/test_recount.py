@@ -1,0 +1,61 @@
+"""Recounts: an answer's tokens, counted by the host where it knows the tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pinaivu_node.engines
+from pinaivu_host.gateway.recount import AT_ONCE_CHARACTERS, Recounter, load_tokenizers
+from pinaivu_shared.errors import CallerError
+
+TINY = Path(pinaivu_node.engines.__file__).parent / "models" / "pinaivu-tiny-tokenizer.json"
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def recounter() -> Recounter:
+    return load_tokenizers(f"pinaivu-tiny={TINY}")
+
+
+def choice(content: str | None, **more: Any) -> dict[str, Any]:
+    return {"index": 0, "message": {"role": "assistant", "content": content, **more}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("The capital of France is Paris.", 9), ("fox", 1), ('{"a": 1}', 8), ("<|im_end|>", 1), ("Grüße 你好", 14)],
+)
+async def test_a_text_has_the_tokens_of_its_model(recounter: Recounter, text: str, tokens: int) -> None:
+    assert await recounter.count(choice(text), model="pinaivu-tiny") == tokens
+
+
+async def test_a_long_text_is_counted_as_a_short_one(recounter: Recounter) -> None:
+    assert await recounter.count(choice("fox\n" * AT_ONCE_CHARACTERS), model="pinaivu-tiny") == 2 * AT_ONCE_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "answer", [choice(None), choice(""), choice("x", tool_calls=[{"id": "1"}])], ids=["nothing", "empty", "tool call"]
+)
+async def test_what_is_not_only_text_is_not_recounted(recounter: Recounter, answer: dict[str, Any]) -> None:
+    assert await recounter.count(answer, model="pinaivu-tiny") is None
+
+
+async def test_a_model_without_a_known_tokenizer_is_not_recounted(recounter: Recounter) -> None:
+    assert await recounter.count(choice("fox"), model="llama3.2:1b") is None
+    assert await load_tokenizers("").count(choice("fox"), model="pinaivu-tiny") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("pinaivu-tiny", "is not MODEL=FILE"),
+        ("=file", "is not MODEL=FILE"),
+        ("m=/nowhere.json", "No such file"),
+        (f"m={__file__}", "is no tokenizer of m"),
+        (f"m={TINY},m={TINY}", "twice"),
+    ],
+)
+def test_what_cannot_be_used_is_named(given: str, said: str) -> None:
+    with pytest.raises(CallerError, match=said):
+        load_tokenizers(given)
