@@ -9,7 +9,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup demo dev image test test-image test-reproducible lint bench bench-image lock clean
+.PHONY: setup demo dev image test test-image test-reproducible lint bench bench-image populations lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -41,6 +41,8 @@ bench-image: $(READY)     ## size, boot time and memory of the image
 	$(BIN)/python -m tests.bench.image
 bench: $(READY)           ## figures, as ratios measured side by side
 	$(BIN)/python -m tests.bench
+populations: $(READY)     ## simulated bidders: prints their figures, writes docs/populations.svg and docs/auction.md's table
+	$(BIN)/python scripts/draw_populations.py
 lock: $(BIN)/python       ## resolve the dependencies again; UPGRADE=--upgrade takes newer versions
 	for extra in enclave host node dev; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet $(UPGRADE) \

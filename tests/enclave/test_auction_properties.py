@@ -260,9 +260,7 @@ def test_the_rule_is_what_ten_lines_say(lot: Lot, found: list[Bid]) -> None:
 
 
 @given(lots, st.lists(st.sampled_from([(1, 1), (2, 1), (1, 2)]), min_size=2, max_size=12), st.randoms())
-def test_ties_fall_alike_in_any_order_and_differently_for_another_request(
-    lot: Lot, rows: list[tuple[int, int]], chance: random.Random
-) -> None:
+def test_ties_fall_alike_in_any_order(lot: Lot, rows: list[tuple[int, int]], chance: random.Random) -> None:
     found = [bid(number, prices) for number, prices in enumerate(rows)]
     shuffled = chance.sample(found, len(found))
     raw = encode(run_auction(lot, found))
