@@ -84,6 +84,8 @@ def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
         "outcome": receipt.outcome,
         "reason": receipt.reason,
         "payment_amount": receipt.payment_amount,
+        "charge_amount": receipt.charge_amount,
+        "account": receipt.account,
         "timestamp": receipt.timestamp,
         "log_index": verified.inclusion.index,
         "log_size": verified.inclusion.size,
