@@ -6,7 +6,7 @@ import trio
 
 from pinaivu_node.tariff import Prices
 from pinaivu_shared.terms import Quote
-from pinaivu_shared.wire.node import Accept, Decline, Delta, PostQuote, WithdrawQuotes
+from pinaivu_shared.wire.node import Decline, Delta, PostQuote, WithdrawQuotes
 
 from .engines.scripted import ScriptedEngine, chunk, event, head, refused, serving, streamed, usage
 from .market import BODY, MODELS, TARIFF, Counter, Gateway
@@ -125,6 +125,20 @@ async def test_a_full_engine_does_not_keep_another_from_working() -> None:
         await standing[SECOND].accepted(award)
 
 
+async def test_a_model_runs_no_more_jobs_than_were_quoted_for_it() -> None:
+    async with serving(HELD, HELD) as engine, network(engine.address, tariff=FOUR_SLOTS) as running:
+        running.engine.become_ready(FIRST, SECOND)
+        gateway = await running.connection()
+        await gateway.admit()
+        counter = (await quotes(gateway, 2))[FIRST]
+        for _ in range(2):
+            await counter.offer(award := counter.award())
+            await counter.accepted(award)
+            await gateway.receive(Delta)
+        await counter.offer(counter.award())
+        assert (await gateway.receive(Decline)).reason == "busy"
+
+
 async def test_an_engine_never_runs_more_than_its_slots_whatever_its_models() -> None:
     """The slots quoted for one model become another's while jobs still fill them: the market cannot know that."""
     async with serving(*[HELD] * 3) as engine, network(engine.address, tariff=TARIFF) as running:
@@ -205,10 +219,16 @@ async def test_new_tariffs_are_quoted_at_once_and_running_jobs_keep_their_award(
             assert (await counter.outcome())[1].outcome == "completed"
             await after.offer(after.award(output_price=299))
             assert (await after.gateway.receive(Decline)).reason == "invalid_award"
-            await after.offer(cheaper := counter.award())
-            await after.gateway.receive(Accept)  # a quote that was posted is kept, also when a dearer one follows it
-            assert cheaper.output_price == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_a_quote_that_was_posted_is_kept_also_when_a_dearer_one_follows_it() -> None:
+    async with network() as running:
+        counter = await running.open()
+        running.agent.set_tariffs([msgspec.structs.replace(TARIFF, output_price=300)])
+        await counter.gateway.quote()
+        await counter.offer(award := counter.award(output_price=200))
+        await counter.accepted(award)
 
 
 async def test_tariffs_that_stay_the_same_post_nothing() -> None:
