@@ -39,11 +39,6 @@ def is_failure(reason: str) -> bool:
     return reason not in NOT_THE_NODES_FAULT
 
 
-def is_answer(receipt: Receipt) -> bool:
-    """Whether a receipt shows an answer: tokens that were generated, delivered, proven and paid."""
-    return receipt.completion_tokens > 0
-
-
 def speed_of(receipt: Receipt) -> int | None:
     """Tokens per second, times 1,000, after the first token; None where there are too few tokens to tell."""
     if receipt.completion_tokens < SPEED_TOKENS_MIN:

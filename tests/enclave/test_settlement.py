@@ -63,12 +63,20 @@ def test_the_ledger_sums_to_zero(market: Market, cheap: Node, dear: Node) -> Non
         ({"completion_tokens": 109}, 5000, ("usage_absurd", 0, 0)),
         ({"completion_tokens": 90}, 20, ("usage_cut", 38, 28)),
         ({"prompt_tokens": 464}, 300, ("", 464, 74)),
-        ({"prompt_tokens": 465}, 300, ("usage_absurd", 0, 0)),
+        ({"prompt_tokens": 465}, 300, ("prompt_cut", 464, 74)),
+        ({"prompt_tokens": 8 * 464 + 1}, 300, ("usage_absurd", 0, 0)),
         ({"completion_tokens": 0}, 300, ("usage_missing", 0, 0)),
         ({"prompt_tokens": 0}, 300, ("usage_missing", 0, 0)),
     ],
     ids=[
-        *("above max_tokens", "far above", "above what was delivered", "dense prompt", "above the request"),
+        *(
+            "above max_tokens",
+            "far above",
+            "above what was delivered",
+            "dense prompt",
+            "above the request",
+            "no prompt has so many",
+        ),
         *("no completion", "no prompt"),
     ],
 )

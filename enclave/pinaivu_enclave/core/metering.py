@@ -4,6 +4,8 @@ What a node claims beyond the bounds is cut, what it does not prove is not paid,
 the award's own terms make impossible is signed evidence against the node: it is paid nothing at all.
 """
 
+from typing import Final
+
 import msgspec
 
 from pinaivu_enclave.core.jobs import ProofTerms
@@ -14,6 +16,9 @@ from pinaivu_shared.money import BASIS_POINTS
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
 from pinaivu_shared.terms import Award, Outcome, Proof
 from pinaivu_shared.wire.link import Delivery
+
+ABSURD_PROMPT_FACTOR: Final = 8
+"""A chat template may add more than its allowance, which is not paid; this many times as much is no template."""
 
 
 class Metered(msgspec.Struct, frozen=True):
@@ -72,7 +77,7 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
 def is_absurd(proof: Proof, award: Award, limits: MeteringLimits) -> bool:
     """Whether the node signed a claim that its own award rules out, whatever was delivered."""
     return (
-        proof.prompt_tokens > award.request_bytes + limits.template_allowance
+        proof.prompt_tokens > ABSURD_PROMPT_FACTOR * (award.request_bytes + limits.template_allowance)
         or proof.completion_tokens > award.max_completion_tokens + limits.completion_allowance
     )
 
@@ -84,7 +89,8 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
     prompt = min(proof.prompt_tokens, award.max_prompt_tokens)
     claimed, reason = proof.completion_tokens, ""
     if prompt < proof.prompt_tokens:
-        reason = "credit_limit"  # the award allowed less than a prompt of this size may have
+        within = proof.prompt_tokens <= award.request_bytes + limits.template_allowance
+        reason = "credit_limit" if within else "prompt_cut"
     completion = min(claimed, award.max_completion_tokens, delivery.delivered_bytes + limits.completion_allowance)
     if completion < claimed:
         reason = "usage_cut"

@@ -10,7 +10,6 @@ from pinaivu_shared.leaves import SuspensionLeaf
 from pinaivu_shared.quality import (
     MEDIAN_WINDOW,
     answer_sample,
-    is_answer,
     is_failure,
     moved_quality,
     moved_slots,
@@ -56,10 +55,9 @@ class QualityBook:
         for failed in receipt.failed_attempts:
             if is_failure(failed.reason):
                 self._move(failed.node_id, receipt.request_id, failed.reason, 0, terms)
-        if is_answer(receipt):
-            self._move(receipt.node_id, receipt.request_id, receipt.reason, self._answer(receipt), terms)
-        elif is_failure(receipt.reason):
-            self._move(receipt.node_id, receipt.request_id, receipt.reason, 0, terms)
+        sample_bps = self._sample(receipt)
+        if sample_bps is not None:
+            self._move(receipt.node_id, receipt.request_id, receipt.reason, sample_bps, terms)
 
     def fold_suspension(self, leaf: SuspensionLeaf, terms: NodeTerms) -> None:
         """Out until then; after it the node begins again, on probation and at no more than half the prior."""
@@ -69,9 +67,13 @@ class QualityBook:
         known.suspended_until_ms = leaf.until_ms
         known.offences += 1
 
-    def _answer(self, receipt: Receipt) -> int:
-        """The sample of an answer; one that claimed too much counts as a failure and for no median."""
-        if receipt.reason in {"usage_cut", "usage_recounted"}:
+    def _sample(self, receipt: Receipt) -> int | None:
+        """What the last attempt says of its node; None for nothing. Only answers count for the medians."""
+        if not receipt.completion_tokens:
+            return 0 if is_failure(receipt.reason) else None
+        if receipt.reason == "usage_cut":
+            return None  # more tokens than bytes were delivered: hidden ones, or a lie
+        if receipt.reason == "usage_recounted":
             return 0
         medians = self._medians.setdefault(receipt.model, _Medians())
         speed = speed_of(receipt)
