@@ -25,7 +25,7 @@ from pinaivu_enclave.core.nodes import Sessions
 from pinaivu_enclave.core.orders import OrderOffice
 from pinaivu_enclave.core.registration import RegistrationOffice
 from pinaivu_enclave.core.reports import ReportOffice
-from pinaivu_enclave.core.settlement import SettlementOffice
+from pinaivu_enclave.core.settlement import SettlementOffice, reason_of_host
 from pinaivu_enclave.core.statements import StatementOffice
 from pinaivu_enclave.core.suspension import SuspensionOffice
 from pinaivu_enclave.core.tallies import Tallies
@@ -151,7 +151,7 @@ class Coordinator:
     def _report_failure(self, command: link.ReportFailure, now_ms: int) -> list[Effect]:
         job = self._jobs.check(command)
         _require_attempt(job, command.attempt)
-        reason = command.reason or "node_failed"
+        reason = reason_of_host(command.reason) or "node_failed"
         again = self._awards.award_again(job, reason, now_ms)
         if again is None:
             return self._fail(job, reason, now_ms)

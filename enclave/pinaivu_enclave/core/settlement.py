@@ -1,6 +1,7 @@
 """Settlement: meter a job, pay for it and write its receipt, which is its log leaf (DESIGN sections 3 to 5)."""
 
 import datetime as dt
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,13 @@ from pinaivu_shared.money import amount_owed, format_usdc
 from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire.link import JobSettled, SettleJob
+
+
+FINDINGS: Final = frozenset({
+    "invalid_proof", "response_mismatch", "usage_absurd", "usage_missing", "usage_cut", "usage_recounted", "prompt_cut",
+    "credit_limit",
+})  # fmt: skip
+"""Reasons that only the enclave finds, out of what the node signed. On the word of a host they would convict anybody."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -44,7 +52,7 @@ class SettlementOffice:
             award=job.award,
             accepted=job.phase is not Phase.AWARDED,
             outcome=command.outcome,
-            reason=command.reason,
+            reason=reason_of_host(command.reason),
             delivery=command.delivery,
             proof=command.proof,
         )
@@ -92,6 +100,11 @@ class SettlementOffice:
 
     def _charge(self, payment: int) -> int:
         return charge_on(payment, self._configuration.fee_bps)
+
+
+def reason_of_host(reason: str) -> str:
+    """The host's word for why, and none where it is a finding of the enclave."""
+    return "" if reason in FINDINGS else reason
 
 
 def _verified_proof(job: Job, command: SettleJob) -> Proof | None:
