@@ -279,3 +279,14 @@ def test_money_on_the_receipt_never_exceeds_the_awards_cap(market: Market, cheap
     receipt = market.settle(awarded, cheap, proof=greedy, delivery=link.Delivery(2**40, digest_of(b"answer")))
     award = msgspec.json.decode(awarded.award.payload)
     assert parse_usdc(receipt.payment_amount) == award["payment_cap"]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_a_host_cannot_have_a_node_suspended_by_naming_a_reason(market: Market, cheap: Node, outcome: str) -> None:
+    receipt = market.settle(market.open_job(), cheap, outcome=outcome, reason="usage_absurd", delivery=NOTHING)
+    assert market.receipts()[-1] == receipt
+    assert isinstance(market.open_job(), link.Awarded)
+
+
+def test_the_reason_of_a_completed_job_is_the_enclaves(market: Market, cheap: Node) -> None:
+    assert market.settle(market.open_job(), cheap, reason="usage_recounted").reason == ""

@@ -163,18 +163,16 @@ class Coordinator:
         self._book.free_slot(job.award.node_id, job.award.model)
         self._jobs.advance(job, command)
         self._jobs.remember(settled.remembered)
-        *leaves, answer = settled.effects
-        if settled.receipt.reason == "usage_absurd":
-            leaves.append(
-                self._suspensions.suspend(
-                    job.award.node_id,
-                    "usage_absurd",
-                    request_id=command.request_id,
-                    evidence=(settled.receipt.node_proof,),
-                    now_ms=now_ms,
-                )
-            )
-        return [*leaves, answer]
+        if not settled.absurd:
+            return [settled.leaf, settled.answer]
+        suspension = self._suspensions.suspend(
+            job.award.node_id,
+            "usage_absurd",
+            request_id=command.request_id,
+            evidence=(settled.remembered.proof,),
+            now_ms=now_ms,
+        )
+        return [settled.leaf, suspension, settled.answer]
 
     def _report_proof(self, command: link.ReportProof, now_ms: int) -> list[Effect]:
         """A second proof that says something else convicts its node; the same again, or one too late, says nothing."""

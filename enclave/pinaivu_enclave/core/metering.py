@@ -22,12 +22,16 @@ ABSURD_PROMPT_FACTOR: Final = 8
 
 
 class Metered(msgspec.Struct, frozen=True):
-    """The outcome of a job as its receipt will state it. Tokens are those paid for."""
+    """The outcome of a job as its receipt will state it. Tokens are those paid for.
+
+    `absurd` says that the node's own proof convicts it; the reason alone does not, for the host may have given it.
+    """
 
     outcome: Outcome
     reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    absurd: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,7 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
         if proof.response_commitment != evidence.delivery.response_commitment:
             return Metered("failed", "response_mismatch")
     if is_absurd(proof, evidence.award, limits):
-        return Metered(evidence.outcome, "usage_absurd")
+        return Metered(evidence.outcome, "usage_absurd", absurd=True)
     if evidence.delivery.delivered_bytes == 0 and evidence.outcome == "cancelled":
         return Metered("cancelled", "nothing_delivered")
     return _within_bounds(evidence, proof, limits)
@@ -96,7 +100,7 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
         reason = "usage_cut"
     if delivery.recounted_tokens is not None and claimed > _tolerated(delivery.recounted_tokens, limits):
         completion, reason = min(completion, delivery.recounted_tokens), "usage_recounted"
-    stated = reason if reason and evidence.outcome == "completed" else evidence.reason
+    stated = reason if evidence.outcome == "completed" else evidence.reason
     if completion == 0:
         return Metered(evidence.outcome, stated or "usage_missing")
     return Metered(evidence.outcome, stated, prompt, completion)

@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 
-from pinaivu_enclave.core.commands import Effect
 from pinaivu_enclave.core.jobs import Job, Phase, SettledJob
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
@@ -18,7 +17,7 @@ from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import amount_owed, format_usdc
 from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.terms import Proof
-from pinaivu_shared.wire.link import JobSettled, SettleJob
+from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
 
 
 FINDINGS: Final = frozenset({
@@ -29,11 +28,15 @@ FINDINGS: Final = frozenset({
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """A settled job: the receipt as a leaf, then the answer that carries it; and what is left of the job."""
+    """A settled job: the receipt as a leaf, the answer that carries it, and what is left of the job.
 
-    effects: list[Effect]
-    receipt: Receipt
+    `absurd` says that the proof which counted convicts its node.
+    """
+
+    leaf: LeafAppended
+    answer: JobSettled
     remembered: SettledJob
+    absurd: bool
 
 
 class SettlementOffice:
@@ -65,7 +68,7 @@ class SettlementOffice:
         self._state.ledger.release(receipt.request_id)
         self._state.fold(receipt)
         answer = JobSettled(receipt.request_id, leaf.index, raw, self._charge(_payment(receipt)))
-        return Settled([leaf, answer], receipt, SettledJob(leaf.index, job.proof_terms(), counted))
+        return Settled(leaf, answer, SettledJob(leaf.index, job.proof_terms(), counted), metered.absurd)
 
     def _receipt(self, job: Job, metered: Metered, command: SettleJob, counted: str, now_ms: int) -> Receipt:
         award = job.award
