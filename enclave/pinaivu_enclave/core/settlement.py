@@ -19,12 +19,11 @@ from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, Receipt
 from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
 
-
 FINDINGS: Final = frozenset({
     "invalid_proof", "response_mismatch", "usage_absurd", "usage_missing", "usage_cut", "usage_recounted", "prompt_cut",
     "credit_limit",
 })  # fmt: skip
-"""Reasons that only the enclave finds, out of what the node signed. On the word of a host they would convict anybody."""
+"""Reasons that only the enclave finds, out of what the node signed. By the word of a host they would convict anyone."""
 
 
 class Settled(msgspec.Struct, frozen=True):
