@@ -142,7 +142,8 @@ class Job:
             outcome=ending.outcome,
             reason=ending.reason,
             prompt_tokens=self._usage.prompt_tokens,
-            completion_tokens=self._usage.completion_tokens,
+            # An engine that counts beyond its limit would make the claim absurd; no more than the limit is paid anyway.
+            completion_tokens=min(self._usage.completion_tokens, self._award.max_completion_tokens),
             forwarded_commitment=self._award.forwarded_commitment,
             response_commitment=self._assembly.commitment(self._checked.salt),
             first_token_ms=self._first_token_ms,

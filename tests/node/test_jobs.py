@@ -242,3 +242,14 @@ async def test_a_connection_that_takes_nothing_stops_the_engine_instead_of_filli
         deltas, proof = await counter.outcome()
         assert "".join(delta.content for delta in deltas) == "".join(pieces)
         assert proof.completion_tokens == 300
+
+
+@pytest.mark.trio
+async def test_an_engine_that_counts_beyond_its_limit_does_not_make_its_node_claim_it() -> None:
+    answer = streamed(chunk("Good day"), chunk(finish="length"), usage(9, 51))
+    async with serving(answer) as engine, network(engine.address) as running:
+        counter = await running.open()
+        await counter.offer(award := counter.award(max_completion_tokens=50))
+        await counter.accepted(award)
+        _, proof = await counter.outcome()
+        assert proof.completion_tokens == 50
