@@ -1,9 +1,11 @@
-"""`pinaivu host`: serve the gateway, create the first key, write the policy of the KMS key."""
+"""`pinaivu host`: serve the gateway, create the first key, sign orders, write the policy of the KMS key."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from pinaivu_host import operator_commands as operator
+from pinaivu_host.operator_commands import read_file
 from pinaivu_shared.errors import CallerError, PinaivuError
 from pinaivu_shared.flags import add_flag, add_switch
 
@@ -26,11 +28,19 @@ def host(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve the OpenAI-compatible API and the nodes"))
     _add_create_key(commands.add_parser("create-key", help="open an account and print its API key, once"))
+    operator.add_create_operator_key(commands)
+    operator.add_sign_order(commands)
     _add_kms_policy(commands.add_parser("kms-policy", help="print the policy of the KMS key", description=KMS_POLICY))
     options = parser.parse_args(arguments)
-    run = {"serve": _serve, "create-key": _create_key, "kms-policy": _kms_policy}[options.command]
+    runs = {
+        "serve": _serve,
+        "create-key": _create_key,
+        "create-operator-key": operator.create_operator_key,
+        "sign-order": operator.sign_order,
+        "kms-policy": _kms_policy,
+    }
     try:
-        return run(options)
+        return runs[options.command](options)
     except (PinaivuError, OSError, ValueError) as error:
         print(f"pinaivu host: {error}", file=sys.stderr)
         return USAGE
@@ -50,6 +60,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "data-dir", default="", text="folder of the embedded database")
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
     add_flag(parser, "admin-key-file", default="", text="file with the key of /admin/v1/; without it nobody has access")
+    add_flag(
+        parser,
+        "operator-key-file",
+        default="",
+        text="file with the operator's key; without it orders are taken that were signed elsewhere, and none is made",
+    )
     add_flag(parser, "max-body-bytes", default=str(10 * 1024 * 1024), text="largest request body")
     add_flag(parser, "queue-ms", default="5000", text="how long a request may wait for a free slot")
     add_flag(parser, "queue-max", default="256", text="how many requests may wait for a free slot")
@@ -61,7 +77,9 @@ def _add_create_key(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "data-dir", default="", text="folder of the embedded database")
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
     add_flag(parser, "account", default=None, text="name of the account")
-    add_flag(parser, "credit", default="0", text="what was paid in, in USDC")
+    add_flag(parser, "credit", default="0", text="what was paid in, in USDC; the enclave records it when it runs")
+    add_flag(parser, "operator-key-file", default="", text="file with the operator's key, which signs the credit")
+    add_flag(parser, "configuration", default="", text="file with the configuration, for credit: names log and key")
     add_switch(parser, "create", text="make the database if it is not there; without it, one must be")
 
 
@@ -90,12 +108,13 @@ def _serve(options: argparse.Namespace) -> int:
     from pinaivu_host.listening_address import parse_listening_address
     from pinaivu_host.server import listen, serve
     from pinaivu_shared.configuration import canonical_configuration
+    from pinaivu_shared.key_file import read_key_file
     from pinaivu_shared.logs import configure_logging
 
     if not __debug__:
         raise CallerError("does not run under python -O: its assertions state invariants")
     configure_logging(options.log_level)
-    configuration = canonical_configuration(_read(options.configuration, "configuration"))
+    configuration = canonical_configuration(read_file(options.configuration, "configuration"))
     settings = HostSettings(
         enclave=parse_address(options.enclave),
         database_url=_database_url(options),
@@ -103,6 +122,7 @@ def _serve(options: argparse.Namespace) -> int:
         kms_listen=parse_listening_address(options.kms_listen),
         kms_connect=_host_port(options.kms_connect, "kms-connect") if options.kms_connect else None,
         admin_key=_secret(options.admin_key_file) if options.admin_key_file else None,
+        operator_key=read_key_file(Path(options.operator_key_file)) if options.operator_key_file else None,
         max_body_bytes=_body_limit(_number(options.max_body_bytes, "max-body-bytes")),
         queue_ms=_number(options.queue_ms, "queue-ms"),
         queue_max=_number(options.queue_max, "queue-max"),
@@ -126,15 +146,18 @@ def _serve(options: argparse.Namespace) -> int:
 def _create_key(options: argparse.Namespace) -> int:
     import asyncio
 
-    from pinaivu_host.store.accounts import Accounts
+    from pinaivu_host.store.accounts import Accounts, new_account_id
     from pinaivu_host.store.database import Database
     from pinaivu_shared.money import parse_usdc
 
     if not options.account.strip():
         raise CallerError("--account is empty: an account has a name")
+    account_id = new_account_id()
     credit = parse_usdc(options.credit)
+    deposit = operator.opening_deposit(options, account_id, credit) if credit else None
     database = Database(_database_url(options, may_create=options.create))
-    _, api_key = asyncio.run(Accounts(database).create(name=options.account, credit=credit))
+    accounts = Accounts(database)
+    api_key = asyncio.run(accounts.create(name=options.account, account_id=account_id, deposit=deposit))
     database.close()
     print(api_key)
     return 0
@@ -149,8 +172,8 @@ def _kms_policy(options: argparse.Namespace) -> int:
 
     administrator = _administrator(options)
     policy = key_policy(
-        read_measurements(_read(options.pcrs, "pcrs")),
-        canonical_configuration(_read(options.configuration, "configuration")),
+        read_measurements(read_file(options.pcrs, "pcrs")),
+        canonical_configuration(read_file(options.configuration, "configuration")),
         role=options.role,
         administrator=administrator,
     )
@@ -199,19 +222,10 @@ def _body_limit(size_bytes: int) -> int:
 
 
 def _secret(path: str) -> str:
-    secret = _read(path, "admin-key-file").decode("utf-8", "replace").strip()
+    secret = read_file(path, "admin-key-file").decode("utf-8", "replace").strip()
     if len(secret) < 16:
         raise CallerError(f"--admin-key-file {path}: a secret of at least 16 characters is expected")
     return secret
-
-
-def _read(path: str, name: str) -> bytes:
-    if not path:
-        raise CallerError(f"--{name} is empty: a file is expected")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise CallerError(f"--{name} {path}: {error.strerror}") from error
 
 
 def _host_port(text: str, name: str) -> tuple[str, int]:

@@ -9,7 +9,8 @@ PeerError
 └── VaultConflictError            the enclave sealed another vault than the one that is stored
 CallerError
 ├── CommandRefusedError           the enclave refused a command; `.refusal` is its stable code
-└── VaultLostError                there is a log, but not the sealed vault that its keys come from
+├── VaultLostError                there is a log, but not the sealed vault that its keys come from
+└── OrderConflictError            another order was given under the same reference
 """
 
 from pinaivu_shared.errors import CallerError, OverloadedError, PeerError
@@ -79,3 +80,13 @@ class VaultLostError(CallerError):
             "backup; without it this log cannot go on"
         )
         self.origin, self.leaves = origin, leaves
+
+
+class OrderConflictError(CallerError):
+    """A reference names one order for ever."""
+
+    code = "order_conflict"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"another order has the reference {reference}")
+        self.reference = reference

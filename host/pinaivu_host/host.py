@@ -5,10 +5,12 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.routing import BaseRoute
 
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.gateway.admin import Admin
+from pinaivu_host.gateway.admin_orders import AdminOrders
 from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.attestation import Attestation
 from pinaivu_host.gateway.chat import DEFAULT_BODY_BYTES_MAX, ChatCompletions
@@ -23,11 +25,14 @@ from pinaivu_host.link_address import LinkAddress
 from pinaivu_host.listening_address import ListeningAddress
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.nodes import NodeEndpoint
+from pinaivu_host.operator_orders import OperatorKey
+from pinaivu_host.outbox import Outbox
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
+from pinaivu_host.store.orders import Orders
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.wire.node import NODE_PATH
@@ -54,6 +59,7 @@ class HostSettings:
     kms_connect: tuple[str, int] | None = None
     find_credentials: FindCredentials = find_with_boto3
     admin_key: str | None = None
+    operator_key: Ed25519PrivateKey | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES_MAX
     queue_ms: int = 5000
     queue_max: int = 256
@@ -61,11 +67,16 @@ class HostSettings:
 
 
 class Host:
-    """Make it inside the event loop that runs it; CallerError where it cannot listen for the enclave."""
+    """Make it inside the event loop that runs it.
+
+    CallerError where it cannot listen for the enclave, or has another operator's key than the configuration names.
+    """
 
     def __init__(self, settings: HostSettings) -> None:
         configuration = parse_configuration(settings.configuration)
-        self._settings = settings
+        self._settings, self._configuration = settings, configuration
+        key = settings.operator_key
+        self.operator_key: Final = None if key is None else OperatorKey(key, configuration)
         self._bridge = KmsBridge(
             settings.kms_listen,
             configuration.kms,
@@ -84,6 +95,8 @@ class Host:
             on_new_enclave=lambda: self.nodes.close_all(NEW_ENCLAVE_CLOSE, "new_enclave"),
         )
         self.accounts: Final = Accounts(self._database)
+        self.orders: Final = Orders(self._database)
+        self.outbox: Final = Outbox(self.link, self.journal, self.orders)
         self.first_quotes: Final = FirstQuotes(self._database)
         self.market: Final = Market(
             link=self.link,
@@ -94,15 +107,17 @@ class Host:
             queue_s=settings.queue_ms / 1000,
         )
         self.app: Final = Gateway(self._routes())
-        self._linking: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to answer the enclave's KMS requests, to write leaves and to look for it."""
+        """Begin to answer the enclave's KMS requests, to write leaves, to look for it and to send it orders."""
         self._bridge.start()
         await self.journal.start()
         await self.first_quotes.load()
-        self._linking = asyncio.create_task(self.link.run())
-        self._linking.add_done_callback(_log_end)
+        for name, work in (("the enclave link", self.link.run()), ("the outbox", self.outbox.run())):
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(_log_end)
+            self._running.append(task)
 
     async def drain(self) -> None:
         """Take no new jobs; let the running ones end, but not for longer than the settings say."""
@@ -113,9 +128,9 @@ class Host:
 
     async def stop(self) -> None:
         """Drop the link and write what was pushed until now."""
-        if self._linking is not None:
-            self._linking.cancel()
-            await asyncio.gather(self._linking, return_exceptions=True)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self._bridge.stop()
         await self.journal.close()
         self._database.close()
@@ -126,7 +141,10 @@ class Host:
         models = Models(self.nodes, self.first_quotes, self.accounts)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
         health = Health(market)
-        admin = Admin(self.accounts, admin_key=settings.admin_key)
+        orders = AdminOrders(
+            self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
+        )
+        admin = Admin(self.accounts, orders, self.link, admin_key=settings.admin_key)
         nodes = NodeEndpoint(
             link=self.link, connections=self.nodes, capacity=market.capacity, first_quotes=self.first_quotes
         )
@@ -141,10 +159,14 @@ class Host:
             route("/readyz", "GET", health.ready),
             route("/admin/v1/accounts", "POST", admin.create_account),
             route("/admin/v1/accounts/{account_id}", "GET", admin.account),
+            route("/admin/v1/accounts/{account_id}/deposits", "POST", admin.deposit),
+            route("/admin/v1/payouts", "POST", orders.pay_out),
+            route("/admin/v1/orders", "GET", orders.list),
+            route("/admin/v1/orders", "POST", orders.hand_in),
             websocket_route(NODE_PATH, nodes.serve),
         ]
 
 
-def _log_end(linking: asyncio.Task[None]) -> None:
-    if not linking.cancelled() and linking.exception() is not None:
-        logger.error("the enclave link has died", exc_info=linking.exception())
+def _log_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("%s has died", task.get_name(), exc_info=task.exception())

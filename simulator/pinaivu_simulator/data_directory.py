@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from pinaivu_shared.errors import CallerError
+from pinaivu_shared.key_file import make_key_file, read_key_file
 from pinaivu_simulator.pki import SimulatedPki
 
 
@@ -39,6 +42,7 @@ class DataDirectory:
         self.kms_policy = folder / "kms-policy.json"
         self.pcrs = folder / "pcrs.json"
         self.admin_key_file = folder / "admin.key"
+        self.operator_key_file = folder / "operator.key"
         self.api_key_file = folder / "api.key"
         self.pids = folder / "pids.json"
 
@@ -57,11 +61,18 @@ class DataDirectory:
                     f"another network runs on {self.folder}: end it or use another --data-dir; "
                     f"its processes, should its supervisor be gone: {self._last_processes()}"
                 ) from None
-            if (self.folder / "vault.secret").exists():
-                raise CallerError(
-                    f"{self.folder} is of a version before KMS, which cannot go on: use another --data-dir"
-                )
+            self._refuse_older_versions()
             yield lock.fileno()
+
+    def _refuse_older_versions(self) -> None:
+        """Their logs have leaves that the enclave of today does not take."""
+        was = None
+        if (self.folder / "vault.secret").exists():
+            was = "before KMS"
+        elif self.configuration.exists() and b'"operator_key"' not in self.configuration.read_bytes():
+            was = "before credit was in the enclave"
+        if was is not None:
+            raise CallerError(f"{self.folder} is of a version {was}, which cannot go on: use another --data-dir")
 
     def _last_processes(self) -> str:
         return self.pids.read_text(encoding="utf-8") if self.pids.exists() else "unknown"
@@ -81,6 +92,11 @@ class DataDirectory:
     def admin_key(self) -> str:
         """The key of the operator's API."""
         return keep(self.admin_key_file, lambda: secrets.token_urlsafe(36).encode()).decode().strip()
+
+    def operator_key(self) -> Ed25519PrivateKey:
+        """The key that signs deposits and payouts."""
+        make_key_file(self.operator_key_file)
+        return read_key_file(self.operator_key_file)
 
     def host(self) -> Path:
         """Where the host keeps its database."""

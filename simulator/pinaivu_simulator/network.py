@@ -17,6 +17,7 @@ import trio
 from pinaivu_host.kms_policy import key_policy
 from pinaivu_shared.configuration import KmsTerms
 from pinaivu_shared.errors import CallerError
+from pinaivu_shared.key_file import public_bytes
 from pinaivu_shared.wire.ports import KMS_PORT
 from pinaivu_simulator.data_directory import DataDirectory, write_private
 from pinaivu_simulator.enrolment import enrol_simulated
@@ -95,10 +96,12 @@ class Network:
         write_private(self.data.trust, enrol_simulated(answer.content, self.data.pki(), nonce))
 
     async def wait_until_ready(self) -> None:
-        """Return once every node has a quote standing; CallerError when that takes too long."""
-        readyz = f"{self.base_url.removesuffix('/v1')}/readyz"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            await self._until_ok(client, readyz, lambda answer: answer.json()["nodes"] >= self.plan.nodes)
+        """Return once every node has a quote standing and credit is there; CallerError when that takes too long."""
+        host = self.base_url.removesuffix("/v1")
+        operator = {"authorization": f"Bearer {self.data.admin_key()}"}
+        async with httpx.AsyncClient(trust_env=False, headers=operator) as client:
+            await self._until_ok(client, f"{host}/readyz", lambda answer: answer.json()["nodes"] >= self.plan.nodes)
+            await self._until_ok(client, f"{host}/admin/v1/orders", _none_waits)
 
     async def _until_ok(
         self, client: httpx.AsyncClient, url: str, is_enough: Callable[[httpx.Response], bool] = lambda _: True
@@ -130,7 +133,8 @@ class Network:
             "host", "serve", "--listen", f"127.0.0.1:{self.plan.port}", "--enclave", f"unix:{sockets}/enclave",
             "--kms-listen", f"unix:{sockets}/parent_{KMS_PORT}", "--kms-connect", f"127.0.0.1:{self._kms_port}",
             "--data-dir", str(self.data.host()), "--configuration", str(self.data.configuration),
-            "--admin-key-file", str(self.data.admin_key_file), "--log-level", self.plan.log_level,
+            "--admin-key-file", str(self.data.admin_key_file), "--operator-key-file", str(self.data.operator_key_file),
+            "--log-level", self.plan.log_level,
         ]  # fmt: skip
 
     def _node_arguments(self, number: int) -> list[str]:
@@ -181,13 +185,19 @@ def _configure(data: DataDirectory, models: list[str]) -> None:
     """What an operator does before the first start: write the configuration, put the policy for it on the KMS key."""
     kms = KmsFolder(data.folder)
     terms = KmsTerms(key_arn=kms.key_arn, tls_root=kms.tls_root.hex())
-    configuration = market_configuration(data.origin(), models, kms=terms)
+    operator_key = public_bytes(data.operator_key())
+    configuration = market_configuration(data.origin(), models, operator_key=operator_key, kms=terms)
     write_private(data.configuration, configuration)
     policy = key_policy(SIMULATED_MEASUREMENTS, configuration, role=ROLE, administrator=None)
     write_private(data.kms_policy, json.dumps(policy).encode())
     registers = {f"PCR{index}": value.hex() for index, value in SIMULATED_MEASUREMENTS.items()}
     write_private(data.pcrs, json.dumps({"Measurements": registers}).encode())
     kms.credentials  # noqa: B018 - made at first use, and the host needs them
+
+
+def _none_waits(answer: httpx.Response) -> bool:
+    """Whether every order of the operator is in the log or refused."""
+    return all(order["state"] != "pending" for order in answer.json()["orders"])
 
 
 def _require_free(port: int) -> None:
@@ -213,6 +223,7 @@ async def _keep_api_key(data: DataDirectory) -> None:
             [
                 *("host", "create-key", "--create", "--data-dir", str(data.host())),
                 *("--account", "developer", "--credit", OPENING_CREDIT),
+                *("--operator-key-file", str(data.operator_key_file), "--configuration", str(data.configuration)),
             ]
         )
         write_private(data.api_key_file, printed.strip().encode())

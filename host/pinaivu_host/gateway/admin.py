@@ -1,74 +1,98 @@
-"""`/admin/v1/`: the operator's own endpoints, under the admin key."""
+"""`/admin/v1/accounts`: the operator's own endpoints for accounts and their credit, under the admin key.
 
-from typing import Annotated, Final
+Credit is money of the enclave's ledger: it comes in by orders that the operator signed. What is shown of it is what the
+log's leaves sum up to.
+"""
+
+from typing import Annotated, Final, Literal
 
 import msgspec
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
+from pinaivu_host.gateway.admin_orders import (
+    AdminOrders,
+    Amount,
+    Reference,
+    format_credit,
+    new_reference,
+    parse_amount,
+    read_admin_body,
+)
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.body import parse_object, read_body
-from pinaivu_host.gateway.chat_request import validated
-from pinaivu_host.gateway.errors import INVALID_VALUE, NOT_FOUND, ApiError, Detail
+from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.responses import send_json
-from pinaivu_host.store.accounts import Accounts
-from pinaivu_shared.money import parse_usdc
+from pinaivu_host.link import EnclaveLink
+from pinaivu_host.store.accounts import Account, Accounts, new_account_id
+from pinaivu_shared.signed import Signed
 
-ADMIN_BODY_BYTES_MAX: Final = 16 * 1024
-CREDIT_MAX: Final = 10**15
-"""A billion USDC: what a signed 64-bit integer holds with room for sums."""
+SECRET: Final = (("cache-control", "no-store"),)
 
 
 class NewAccount(Shape):
     """Whom to open an account for, and what was paid in, in USDC."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    credit: Annotated[str, Field(max_length=40)] = "0"
+    credit: Amount = "0"
+
+
+class NewDeposit(Shape):
+    """What was paid in, or given (`promotions`), in USDC. Without a reference it gets one of its own."""
+
+    amount: Amount
+    reference: Reference | None = None
+    fund: Literal["deposits", "promotions"] = "deposits"
 
 
 class Admin:
-    """Credit is deposits minus charges, kept by the host until the enclave's ledger holds customer accounts."""
+    """Accounts, their first keys, their credit."""
 
-    def __init__(self, accounts: Accounts, *, admin_key: str | None) -> None:
-        self._accounts, self._admin_key = accounts, admin_key
+    def __init__(self, accounts: Accounts, orders: AdminOrders, link: EnclaveLink, *, admin_key: str | None) -> None:
+        self._accounts, self._orders, self._link, self._admin_key = accounts, orders, link, admin_key
 
     async def create_account(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A new account with its first key, which is shown this once."""
-        authenticate_operator(scope, self._admin_key)
-        wanted = validated(NewAccount, parse_object(await read_body(scope, receive, max_bytes=ADMIN_BODY_BYTES_MAX)))
-        account_id, api_key = await self._accounts.create(name=wanted.name, credit=parse_credit(wanted.credit))
+        """A new account with its first key, which is shown this once; 503, and no account, when there is no enclave.
+
+        The key works when it is shown (200). Should the enclave go away meanwhile, it will work once it is back (202).
+        """
+        wanted = await read_admin_body(scope, receive, NewAccount, self._admin_key)
+        credit = parse_amount(wanted.credit, "credit", at_least=0)
+        account_id = new_account_id()
+        deposit = self._opening_deposit(account_id, credit) if credit else None
+        api_key = await self._accounts.create(name=wanted.name, account_id=account_id, deposit=deposit)
+        works = deposit is None or (await self._orders.decided(deposit)).state == "recorded"
         shown = msgspec.json.encode({"account_id": account_id, "api_key": api_key})
-        headers = (("cache-control", "no-store"),)
-        await send_json(send, shown, request_id=scope["state"]["request_id"], headers=headers)
+        status = 200 if works else 202
+        await send_json(send, shown, request_id=scope["state"]["request_id"], status=status, headers=SECRET)
 
     async def account(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """An account's name and what is left of its credit."""
+        """An account's name and what is left of its credit; what running jobs hold is not taken off."""
         authenticate_operator(scope, self._admin_key)
-        account = await self._accounts.account(scope["path_params"]["account_id"])
-        if account is None:
-            raise ApiError(NOT_FOUND, "there is no such account")
+        account = await self._account(scope)
         shown = {"account_id": account.account_id, "name": account.name, "credit": format_credit(account.credit)}
         await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
 
+    async def deposit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Credit for an account."""
+        wanted = await read_admin_body(scope, receive, NewDeposit, self._admin_key)
+        account = await self._account(scope)
+        signed = self._orders.key.deposit(
+            reference=wanted.reference or new_reference("deposit"),
+            account=account.account_id,
+            amount=parse_amount(wanted.amount, "amount"),
+            fund=wanted.fund,
+        )
+        await self._orders.answer(scope, send, signed)
 
-def parse_credit(text: str) -> int:
-    """Micro-USDC from a decimal text; ApiError (422) for anything else or too much."""
-    try:
-        credit = parse_usdc(text)
-    except ValueError as error:
-        raise _wrong_credit(str(error)) from None
-    if credit > CREDIT_MAX:
-        raise _wrong_credit("more than an account can hold")
-    return credit
+    async def _account(self, scope: Scope) -> Account:
+        account = await self._accounts.account(scope["path_params"]["account_id"])
+        if account is None:
+            raise ApiError(NOT_FOUND, "there is no such account")
+        return account
 
-
-def format_credit(credit: int) -> str:
-    """Decimal text with six digits after the point; an account may have gone a little below zero."""
-    sign = "-" if credit < 0 else ""
-    return f"{sign}{abs(credit) // 1_000_000}.{abs(credit) % 1_000_000:06d}"
-
-
-def _wrong_credit(reason: str) -> ApiError:
-    detail = Detail(("body", "credit"), reason, "value_error")
-    return ApiError(INVALID_VALUE, f"credit: {reason}", param="credit", detail=(detail,))
+    def _opening_deposit(self, account_id: str, credit: int) -> Signed:
+        key = self._orders.key
+        if not self._link.ready:
+            raise ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available, so no account was opened")
+        return key.deposit(reference=f"opening-{account_id}", account=account_id, amount=credit)

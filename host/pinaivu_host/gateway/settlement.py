@@ -11,7 +11,8 @@ import msgspec
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.market import RECORD_KEPT_S, Market
 from pinaivu_host.gateway.order import Order
-from pinaivu_host.store.projection import JobRecord
+from pinaivu_host.late_proofs import report_proof
+from pinaivu_host.store.leaf_rows import JobRecord
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Delivery, JobSettled, SettleJob
@@ -39,7 +40,7 @@ class Settlement:
 
     def __init__(self, market: Market, order: Order) -> None:
         self._market, self._order = market, order
-        self._record = JobRecord(order.caller.account_id, order.salt)
+        self._record = JobRecord(order.salt)
         self._request_id = order.command.request_id
         market.journal.records[self._request_id] = self._record
         self._settled = False
@@ -70,15 +71,23 @@ class Settlement:
         """Take a receipt that the enclave wrote: its slot is free, its charge counts, its leaf becomes durable."""
         self._market.capacity.freed(self._order.command.model)
         self._order.caller.credit -= settled.charge
-        return await self._make_durable(settled.index, settled.receipt)
+        return await self._take(settled.index, settled.receipt)
 
     def close(self) -> None:
-        """The job has ended. If its receipt is still to come, its owner is remembered for a while."""
+        """The job has ended, for its node as well. If its receipt is still to come, its record is kept for a while."""
+        self._market.nodes.release(self._request_id)
         records = self._market.journal.records
         if self._settled or not self._record.transcripts:
             records.pop(self._request_id, None)
         else:
             asyncio.get_running_loop().call_later(RECORD_KEPT_S, records.pop, self._request_id, None)
+
+    async def _take(self, index: int, raw: bytes) -> Receipt:
+        """A second proof that came before the settlement could not be told of before it."""
+        second_proof = self._market.nodes.release(self._request_id)
+        if second_proof is not None:
+            await report_proof(self._market.link, self._request_id, second_proof)
+        return await self._make_durable(index, raw)
 
     async def _make_durable(self, index: int, raw: bytes) -> Receipt:
         try:
@@ -107,10 +116,14 @@ class Settlement:
                 return await self._market.link.call(command, JobSettled)
 
     async def _receipt_of_another(self, refused: CommandRefusedError) -> Receipt:
-        """The enclave knows no such open job: it was settled already, or lost with an enclave that is gone."""
+        """The enclave has no such open job: it was settled before, or was lost with an enclave that is gone.
+
+        What was settled (`already_settled`) was pushed before the refusal, so the store has it or soon will.
+        """
         await self._market.journal.flush()
         found = await self._market.evidence.receipt_of_job(self._request_id)
         if found is None:
             logger.warning("job lost", extra={"kv": {"request_id": self._request_id, "refusal": refused.refusal}})
             raise CoordinatorUnavailableError("the coordinator has lost this job") from refused
-        return await self._make_durable(*found)
+        self._market.capacity.freed(self._order.command.model)
+        return await self._take(*found)

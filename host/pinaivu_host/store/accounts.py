@@ -1,7 +1,7 @@
 """Accounts and API keys. A key is shown once; what is stored is its SHA-256 (DESIGN section 5).
 
-Credit is the host's own bookkeeping, deposits minus the charges of settled jobs, until the enclave's ledger holds
-customer accounts: the host can lie about it, but not about any receipt it was computed from.
+The credit shown here is a projection: deposits less charges, as the log's leaves say. The enclave's ledger decides what
+may be spent; this one is for looking at, and keeps those out who certainly have nothing.
 """
 
 import asyncio
@@ -15,8 +15,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.store.database import Database
+from pinaivu_host.store.orders import add_order
 from pinaivu_host.store.schema import ACCOUNTS, API_KEYS
 from pinaivu_shared.ids import API_KEY_PREFIX
+from pinaivu_shared.signed import Signed
 
 CACHE_S: Final = 1.0
 CACHED_KEYS_MAX: Final = 10_000
@@ -34,7 +36,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as its operator sees it; `credit` is what is left, in micro-USDC."""
+    """An account as its operator sees it; `credit` is what is left in micro-USDC, what jobs hold not counted."""
 
     account_id: str
     name: str
@@ -84,16 +86,17 @@ class Accounts:
         if (cached.caller.cancelled() or cached.caller.exception()) and self._cache.get(digest) is cached:
             del self._cache[digest]
 
-    async def create(self, *, name: str, credit: int) -> tuple[str, str]:
-        """A new account with its first key: account id and key."""
-        account_id = "acct_" + secrets.token_hex(16)
+    async def create(self, *, name: str, account_id: str, deposit: Signed | None = None) -> str:
+        """Open an account; its first key. Its first deposit goes into the outbox with it, both or neither."""
 
         def change(connection: Connection) -> str:
-            row = {"id": account_id, "name": name, "credit_micro_usdc": credit, "spent_micro_usdc": 0}
+            row = {"id": account_id, "name": name, "credit_micro_usdc": 0, "spent_micro_usdc": 0}
             connection.execute(insert(ACCOUNTS).values(**row, created_ms=now_ms()))
+            if deposit is not None:
+                add_order(connection, deposit)
             return add_key(connection, account_id=account_id, label=name)
 
-        return account_id, await self._database.write(change)
+        return await self._database.write(change)
 
     async def account(self, account_id: str) -> Account | None:
         """An account by its id."""
@@ -109,6 +112,11 @@ class Accounts:
         change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest).values(revoked_ms=now_ms())
         await self._database.write(lambda connection: connection.execute(change))
         self._cache.pop(digest, None)
+
+
+def new_account_id() -> str:
+    """An id that no account has."""
+    return "acct_" + secrets.token_hex(16)
 
 
 def add_key(connection: Connection, *, account_id: str, label: str) -> str:

@@ -80,6 +80,29 @@ def _insert_missing(dialect: str, table: Table) -> Insert:
     return sqlite.insert(table).on_conflict_do_nothing()
 
 
+def insert_or_change(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    changed: tuple[str, ...],
+    only_if_equal: str | None = None,
+) -> None:
+    """Insert the rows; of those whose primary key is there, change these columns (where that one column is equal)."""
+    connection.execute(_insert_or_change(connection.dialect.name, table, changed, only_if_equal), rows)
+
+
+@functools.cache
+def _insert_or_change(dialect: str, table: Table, changed: tuple[str, ...], only_if_equal: str | None) -> Insert:
+    statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    given = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: given[name] for name in changed},
+        where=None if only_if_equal is None else table.c[only_if_equal] == given[only_if_equal],
+    )
+
+
 def migrate(engine: Engine) -> None:
     """Bring the schema to its newest version, in one transaction."""
     from alembic import command  # noqa: PLC0415 - a heavy import, needed once

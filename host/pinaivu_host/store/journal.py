@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pinaivu_host.errors import CoordinatorUnavailableError, JournalConflictError
 from pinaivu_host.store.database import Database
-from pinaivu_host.store.projection import JobRecord, JournalState, Transaction, load_state
+from pinaivu_host.store.leaf_rows import JobRecord
+from pinaivu_host.store.projection import Transaction, load_tree
 from pinaivu_host.store.schema import CHECKPOINTS, LEAVES
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,8 @@ class Journal:
     async def start(self) -> None:
         """Load where the stored log ends and begin to write."""
         self._loop = asyncio.get_running_loop()
-        state = await self._database.read(load_state)
-        self._size = state.size
-        self._state: JournalState = state
+        self._tree = await self._database.read(load_tree)
+        self._size = self._tree.size
         self._thread.start()
 
     async def close(self) -> None:
@@ -222,12 +222,12 @@ class Journal:
             self._failed = True
             self._loop.call_soon_threadsafe(self._conflicted, conflict)
         else:
-            self._loop.call_soon_threadsafe(self._committed, self._state.size, len(leaves))
+            self._loop.call_soon_threadsafe(self._committed, self._tree.size, len(leaves))
 
     def _try_commit(
         self, leaves: list[_PushedLeaf], checkpoint: _PushedCheckpoint | None
     ) -> JournalConflictError | None:
-        transaction = Transaction(self._state, self.records.get)
+        transaction = Transaction(self._tree, self.records.get)
         conflict = None
         with self._database.engine.begin() as connection:
             try:
@@ -239,13 +239,13 @@ class Journal:
             if checkpoint is not None:
                 connection.execute(_FORGET_CHECKPOINT)
                 connection.execute(_KEEP_CHECKPOINT, [{"size": checkpoint.size, "note": checkpoint.note}])
-        self._state = transaction.state
+        self._tree = transaction.tree
         return conflict
 
     def _reload(self) -> None:
         try:
             with self._database.engine.connect() as connection:
-                self._state = load_state(connection)
+                self._tree = load_tree(connection)
         except SQLAlchemyError:
             logger.exception("the journal cannot be read")
 
@@ -261,7 +261,7 @@ class Journal:
             self.on_durable()
 
     def _conflicted(self, conflict: JournalConflictError) -> None:
-        self._size = self._state.size
+        self._size = self._tree.size
         self._fail()
         self.on_conflict(conflict)
 

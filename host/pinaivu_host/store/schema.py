@@ -14,7 +14,7 @@ ACCOUNTS: Final = Table(
     METADATA,
     Column("id", String(64), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("credit_micro_usdc", BigInteger, nullable=False),  # everything ever deposited
+    Column("credit_micro_usdc", BigInteger, nullable=False),  # projection: everything ever deposited
     Column("spent_micro_usdc", BigInteger, nullable=False),  # projection: charges of the account's receipts
     Column("created_ms", BigInteger, nullable=False),
 )
@@ -70,7 +70,7 @@ EPOCHS: Final = Table(  # projection of epoch leaves
     Column("configuration", String(80), nullable=False),  # digest
 )
 
-RECEIPTS: Final = Table(  # projection of receipt leaves, but for the owner and the salt
+RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt
     "receipts",
     METADATA,
     Column("request_id", String(40), primary_key=True),
@@ -78,6 +78,7 @@ RECEIPTS: Final = Table(  # projection of receipt leaves, but for the owner and 
     Column("account_id", String(64), nullable=True),
     Column("salt", LargeBinary(32), nullable=True),
     Column("charge_micro_usdc", BigInteger, nullable=False),
+    Column("payment_micro_usdc", BigInteger, nullable=True),  # NULL: of a version that did not keep it
     Column("model", Text, nullable=False),
     Column("node_id", String(64), nullable=False),
     Column("outcome", String(16), nullable=False),
@@ -104,6 +105,49 @@ NODE_PROOFS: Final = Table(
     Column("digest", String(80), primary_key=True),
     Column("payload", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
+)
+
+ORDERS: Final = Table(  # the outbox: what the operator signed, until it is a leaf or refused for good
+    "orders",
+    METADATA,
+    Column("reference", String(128), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("leaf_index", BigInteger, nullable=True),  # projection of order leaves
+    Column("refusal", Text, nullable=True),
+    Index("orders_by_leaf", "leaf_index"),
+)
+
+NODES: Final = Table(  # projection of registration leaves
+    "nodes",
+    METADATA,
+    Column("node_id", String(64), primary_key=True),
+    Column("operator", Text, nullable=False),  # of the newest leaf
+    Column("registered_ms", BigInteger, nullable=False),  # of the first
+)
+
+STATEMENTS: Final = Table(  # projection of statement leaves
+    "statements",
+    METADATA,
+    Column("node_id", String(64), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("amount_micro_usdc", BigInteger, nullable=False),
+    Column("payable_micro_usdc", BigInteger, nullable=False),  # what the node had to get after this statement
+    Column("period_start_ms", BigInteger, nullable=False),
+    Column("period_end_ms", BigInteger, nullable=False),
+)
+
+SUSPENSIONS: Final = Table(  # projection of suspension leaves
+    "suspensions",
+    METADATA,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("node_id", String(64), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("request_id", String(40), nullable=False),
+    Column("suspended_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
 )
 
 MODELS: Final = Table(  # when each model was first offered here, which `created` of /v1/models shows
