@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
@@ -13,7 +14,7 @@ import trio
 from pinaivu_node.admission import EpochVerifier
 from pinaivu_node.agent import Agent
 from pinaivu_node.change import Change
-from pinaivu_node.connection import open_connection
+from pinaivu_node.connection import Connection, open_connection
 from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.engines.supervisor import EngineSupervisor
 from pinaivu_node.evidence import EvidenceFile
@@ -22,8 +23,15 @@ from pinaivu_node.session import NodeProfile
 from pinaivu_node.settings import NodeSettings
 
 
-def build_agent(settings: NodeSettings, verify: EpochVerifier) -> Agent:
-    """An agent that judges enclaves by `verify`. CallerError when its key or an engine's cannot be read."""
+def build_agent(
+    settings: NodeSettings,
+    verify: EpochVerifier,
+    open_to: Callable[[str], AbstractAsyncContextManager[Connection]] = open_connection,
+) -> Agent:
+    """An agent that judges enclaves by `verify` and dials by `open_to`.
+
+    CallerError when its key or an engine's cannot be read.
+    """
     jitter, change = random.SystemRandom().random, Change()
     profile = NodeProfile(
         identity=load_identity(settings.data_dir),
@@ -38,7 +46,7 @@ def build_agent(settings: NodeSettings, verify: EpochVerifier) -> Agent:
     )
     supervisors = [EngineSupervisor(setup, jitter, change) for setup in settings.engine_setups()]
     pool = EnginePool(supervisors, settings.tariffs(), change)
-    return Agent(profile, pool, partial(open_connection, settings.gateway), jitter)
+    return Agent(profile, pool, partial(open_to, settings.gateway), jitter)
 
 
 async def work(agent: Agent, reload: Callable[[], None] | None) -> None:

@@ -1,4 +1,4 @@
-"""Commands of the simulator: `pinaivu dev`, `pinaivu demo`, `pinaivu simulator enclave | kms`."""
+"""Commands of the simulator: `pinaivu dev`, `pinaivu demo`, `pinaivu simulator` with its parts, dishonest ones too."""
 
 import argparse
 import sys
@@ -57,7 +57,7 @@ def demo(arguments: list[str]) -> int:
 
 
 def simulator(arguments: list[str]) -> int:
-    """Run one simulated part: `pinaivu simulator enclave | kms`; 0 after SIGTERM, 2 when it cannot start."""
+    """Run one simulated part; 0 after SIGTERM, 2 when it cannot start."""
     parser = argparse.ArgumentParser(prog="pinaivu simulator", description="Parts of a simulated network.")
     commands = parser.add_subparsers(required=True, dest="part")
     enclave = commands.add_parser("enclave", help="the enclave program on a simulated platform")
@@ -70,8 +70,13 @@ def simulator(arguments: list[str]) -> int:
     add_flag(kms, "data-dir", default=None, text="folder of the simulated platform")
     add_flag(kms, "policy", default=None, text="file with the key policy; while there is none, nobody is let in")
     add_flag(kms, "log-level", default="info", text="debug, info, warning or error")
+    _add_dishonest_parts(commands)
     chosen = parser.parse_args(arguments)
     configure_logging(chosen.log_level)
+    if chosen.part == "cheating-node":
+        return _cheat(parser, chosen)
+    if chosen.part == "lying-link":
+        return _lie(parser, chosen)
     if chosen.part == "kms":
         from pinaivu_simulator.kms.program import run_kms
 
@@ -79,6 +84,58 @@ def simulator(arguments: list[str]) -> int:
     from pinaivu_simulator.enclave import serve_enclave
 
     return _run(lambda: trio.run(serve_enclave, Path(chosen.listen), Path(chosen.parent), Path(chosen.data_dir)))
+
+
+def _add_dishonest_parts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    node = commands.add_parser("cheating-node", help="a node that cheats, against a network of your own")
+    add_flag(node, "cheat", default="list", text="which cheat; list shows them all")
+    add_flag(node, "gateway", default="", text="URL of the gateway")
+    add_flag(node, "trust", default="", text="trust file that the enclave is judged by")
+    add_flag(node, "data-dir", default="", text="folder of the node's key")
+    add_flag(node, "operator", default="cheat", text="name in the market")
+    add_flag(node, "input-price", default="2000", text="micro-USDC per million prompt tokens")
+    add_flag(node, "output-price", default="6000", text="micro-USDC per million completion tokens")
+    add_flag(node, "engine", default="echo", text="what answers, as for pinaivu node run")
+    add_flag(node, "victim", default="", text="public key in hex of the node that is impersonated, where one is")
+    add_flag(node, "seed", default="0", text="what its chance begins with: the same seed, the same cheats")
+    add_flag(node, "log-level", default="info", text="debug, info, warning or error")
+    link = commands.add_parser("lying-link", help="a host that lies, between a real host and its enclave")
+    add_flag(link, "lie", default="list", text="which lie; list shows them all")
+    add_flag(link, "listen", default="", text="where the host is told that its enclave is, unix:PATH")
+    add_flag(link, "enclave", default="", text="where the enclave really is, unix:PATH")
+    add_flag(link, "seed", default="0", text="what its chance begins with: the same seed, the same lies")
+    add_flag(link, "log-level", default="info", text="debug, info, warning or error")
+
+
+def _cheat(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
+    from pinaivu_simulator.cheats.program import LIST, CheatingPlan, cheat_sentences, run_cheating_node
+
+    if chosen.cheat == LIST:
+        print(cheat_sentences())
+        return 0
+    plan = CheatingPlan(
+        cheat=chosen.cheat,
+        gateway=chosen.gateway,
+        trust=Path(chosen.trust),
+        data_dir=Path(chosen.data_dir),
+        operator=chosen.operator,
+        input_price=chosen.input_price,
+        output_price=chosen.output_price,
+        engine=chosen.engine,
+        seed=_number(parser, chosen.seed),
+        victim=chosen.victim,
+    )
+    return _run(lambda: trio.run(run_cheating_node, plan))
+
+
+def _lie(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
+    from pinaivu_simulator.lies.program import LIST, lie_sentences, run_lying_link
+
+    if chosen.lie == LIST:
+        print(lie_sentences())
+        return 0
+    seed = _number(parser, chosen.seed)
+    return _run(lambda: trio.run(run_lying_link, chosen.lie, chosen.listen, chosen.enclave, seed))
 
 
 def _run(command: Callable[[], int | None]) -> int:

@@ -1,0 +1,1 @@
+"""Nodes that cheat: each is the real agent with one piece of its connection replaced."""
