@@ -2,6 +2,9 @@
 
 Bounded: a node's connection carries many jobs, so a job whose caller reads too slowly is cancelled rather than
 holding up the others.
+
+The first proof is the node's last word. One that comes after it and says something else is kept, whoever still reads:
+two proofs of one award are evidence against the node (`wire.link.ReportProof`).
 """
 
 import asyncio
@@ -9,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
 
 JobMessage = Accept | Decline | Delta | Prove
@@ -17,17 +21,19 @@ BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 class JobChannel:
-    """One reader, one writer, both in the event loop. After `closed` nothing more comes."""
+    """One reader, one writer, both in the event loop. After `closed` nothing more comes but a `second_proof`."""
 
     __slots__ = (
-        *("_cancel", "_held_bytes", "_messages", "_waiter", "_woken"),
-        *("cancelled", "closed", "heard_bytes", "overflowed"),
+        *("_cancel", "_held_bytes", "_messages", "_proof", "_waiter", "_woken"),
+        *("cancelled", "closed", "heard_bytes", "overflowed", "second_proof"),
     )
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
         self._messages: deque[JobMessage] = deque()
         self._held_bytes = 0
+        self._proof: Signed | None = None
+        self.second_proof: Signed | None = None
         self.heard_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._woken = False
@@ -37,6 +43,8 @@ class JobChannel:
 
     def put(self, message: JobMessage, size_bytes: int) -> None:
         """From the node. Past the bound the job is cancelled there, and all but its proof is dropped."""
+        if isinstance(message, Prove):
+            self._note_proof(message.proof)
         if self.closed:
             return
         self._held_bytes += size_bytes
@@ -46,10 +54,12 @@ class JobChannel:
             self.cancel()
         if not self.overflowed or isinstance(message, Prove):
             self._messages.append(message)
+        if isinstance(message, Decline | Prove):
+            self.closed = True
         self.wake()
 
     def close(self) -> None:
-        """The node is gone, or has said its last word."""
+        """The node is gone, or nobody reads any more."""
         self.closed = True
         self.wake()
 
@@ -71,6 +81,12 @@ class JobChannel:
         self._messages.clear()
         self._held_bytes = 0
         return messages
+
+    def _note_proof(self, proof: Signed) -> None:
+        if self._proof is None:
+            self._proof = proof
+        elif self.second_proof is None and proof.payload != self._proof.payload:
+            self.second_proof = proof
 
     async def wait(self, limit_s: float) -> None:
         """Return when woken, or after `limit_s` seconds."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pinaivu_host.job_channel import JobChannel
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Awarded
 from pinaivu_shared.wire.node import Accept, Cancel, Decline, Delta, NodeMessage, Offer, Prove, encode
 
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 OUTGOING_MESSAGES_MAX: Final = 4096
 OUTGOING_BYTES_MAX: Final = 64 * 1024 * 1024
+LATE_PROOFS_MAX: Final = 256
+"""Proofs of jobs that have ended, on their way to the enclave. An honest node owes one per job, and few come late."""
 
 
 class NodeConnection:
@@ -22,6 +25,7 @@ class NodeConnection:
         self.session, self.node_id = session, node_id
         self.jobs: Final[dict[str, JobChannel]] = {}
         self.offered_until_ms: Final[dict[str, int]] = {}
+        self.late_proofs: Final[asyncio.Queue[Prove]] = asyncio.Queue(LATE_PROOFS_MAX)
         self._close = close
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(OUTGOING_MESSAGES_MAX)
         self._outgoing_bytes = 0
@@ -50,17 +54,19 @@ class NodeConnection:
         return channel
 
     def hear(self, message: Accept | Decline | Delta | Prove, size_bytes: int) -> None:
-        """Pass on what the node says about a job; about jobs that have ended it may say what it likes."""
+        """Pass on what the node says about a job; about jobs that have ended only a proof is of interest."""
         channel = self.jobs.get(message.request_id)
-        if channel is None:
+        if channel is not None:
+            channel.put(message, size_bytes)
+        elif not isinstance(message, Prove):
             return
-        channel.put(message, size_bytes)
-        if isinstance(message, Decline | Prove):
-            channel.close()
-            del self.jobs[message.request_id]
+        elif self.late_proofs.full():
+            self.close(1008, "too_many_late_proofs")
+        else:
+            self.late_proofs.put_nowait(message)
 
     def release(self, request_id: str) -> None:
-        """The job has ended; whatever the node still says about it is ignored."""
+        """The job has ended, its receipt is written or never will be."""
         self.jobs.pop(request_id, None)
 
     def close(self, code: int, reason: str) -> None:
@@ -75,10 +81,11 @@ class NodeConnection:
 
 
 class NodeConnections:
-    """Registered nodes by session."""
+    """Registered nodes by session, and which of them runs which job."""
 
     def __init__(self) -> None:
         self._by_session: dict[str, NodeConnection] = {}
+        self._running: dict[str, tuple[NodeConnection, JobChannel]] = {}
 
     def add(self, connection: NodeConnection) -> None:
         """Register; an older connection of the same node is closed, its session has ended in the enclave."""
@@ -91,9 +98,24 @@ class NodeConnections:
         self._by_session.pop(connection.session, None)
         connection.end_jobs()
 
-    def find(self, session: str) -> NodeConnection | None:
-        """The connection of a session, None if it is gone."""
-        return self._by_session.get(session)
+    def offer(self, awarded: Awarded, request: bytes, salt: bytes) -> JobChannel | None:
+        """Offer an award to its node, None if that is gone. The node that failed the job before has no say any more."""
+        self.release(awarded.request_id)
+        connection = self._by_session.get(awarded.session)
+        if connection is None:
+            return None
+        channel = connection.offer(awarded, request, salt)
+        self._running[awarded.request_id] = connection, channel
+        return channel
+
+    def release(self, request_id: str) -> Signed | None:
+        """The job is settled, or never will be. A second proof of its node, if there is one, is evidence."""
+        running = self._running.pop(request_id, None)
+        if running is None:
+            return None
+        connection, channel = running
+        connection.release(request_id)
+        return channel.second_proof
 
     def close_all(self, code: int, reason: str) -> None:
         """End every connection, so that the nodes register anew."""

@@ -1,7 +1,7 @@
 """The WebSocket endpoint for nodes. What node and enclave sign passes through here and cannot be changed here.
 
-Hello, Welcome, Register, RegistrationAccepted within a few seconds each; then quotes, and one job after the other or
-side by side. A message that the protocol does not allow ends the connection with a Goodbye that says why.
+Hello, Welcome, Register, RegistrationAccepted within a few seconds each; then quotes, reports, and one job after the
+other or side by side. A message that the protocol does not allow ends the connection with a Goodbye that says why.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.clock import now_ms
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.late_proofs import report_proof
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.node_connections import NodeConnection, NodeConnections
 from pinaivu_host.store.models import FirstQuotes
@@ -37,6 +38,8 @@ from pinaivu_shared.wire.node import (
     QuoteAcknowledged,
     Register,
     RegistrationAccepted,
+    Report,
+    RequestReport,
     Welcome,
     WithdrawQuotes,
     decode_from_node,
@@ -45,11 +48,13 @@ from pinaivu_shared.wire.node import (
 
 logger = logging.getLogger(__name__)
 _Message = TypeVar("_Message")
+_Wish = PostQuote | WithdrawQuotes | RequestReport
+"""What a node wants of the market; each is answered before the next is looked at."""
 
 HANDSHAKE_LIMIT_S: Final = 10.0
 PART_LIMIT_S: Final = 2.0
 UNREGISTERED_MAX: Final = 64
-QUOTES_WAITING_MAX: Final = 64
+WISHES_WAITING_MAX: Final = 64
 MESSAGES_PER_TURN: Final = 64
 SIGNED_PAYLOAD_BYTES_MAX: Final = 64 * 1024
 SIGNATURE_BYTES_MAX: Final = 256
@@ -119,12 +124,13 @@ class NodeEndpoint:
         return NodeConnection(session=issued.session, node_id=registered.node_id, close=session.end)
 
     async def _serve_registered(self, session: "_Session", connection: NodeConnection) -> None:
-        """Read, write and take quotes until the first of the three ends."""
-        quotes: asyncio.Queue[PostQuote | WithdrawQuotes] = asyncio.Queue(QUOTES_WAITING_MAX)
+        """Read, write, do what the node wants and pass on late proofs until the first of these ends."""
+        wishes: asyncio.Queue[_Wish] = asyncio.Queue(WISHES_WAITING_MAX)
         tasks = [
-            asyncio.create_task(_read(session, connection, quotes)),
+            asyncio.create_task(_read(session, connection, wishes)),
             asyncio.create_task(_write(session, connection)),
-            asyncio.create_task(self._take_quotes(connection, quotes)),
+            asyncio.create_task(self._fulfil(connection, wishes)),
+            asyncio.create_task(self._report_late_proofs(connection)),
             asyncio.create_task(session.ended()),
         ]
         try:
@@ -136,22 +142,31 @@ class NodeEndpoint:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take_quotes(self, connection: NodeConnection, quotes: asyncio.Queue[PostQuote | WithdrawQuotes]) -> None:
+    async def _fulfil(self, connection: NodeConnection, wishes: asyncio.Queue[_Wish]) -> None:
         while True:
-            message = await quotes.get()
-            if isinstance(message, PostQuote):
-                await self._take_quote(connection, message)
-            else:
-                _withdraw(connection, message.model)
-                await self._link.call(enclave.WithdrawQuotes(connection.session, message.model), enclave.Done)
+            match await wishes.get():
+                case PostQuote() as message:
+                    await self._take_quote(connection, message)
+                case WithdrawQuotes(model):
+                    _withdraw(connection, model)
+                    await self._link.call(enclave.WithdrawQuotes(connection.session, model), enclave.Done)
+                case RequestReport():
+                    asked = enclave.ReadNodeReport(connection.session)
+                    connection.send(Report((await self._link.call(asked, enclave.NodeReported)).report))
+
+    async def _report_late_proofs(self, connection: NodeConnection) -> None:
+        """The enclave decides what they are worth: most often nothing."""
+        while True:
+            late = await connection.late_proofs.get()
+            await report_proof(self._link, late.request_id, late.proof)
 
     async def _take_quote(self, connection: NodeConnection, message: PostQuote) -> None:
         posted = await self._link.call(enclave.PostSealedQuote(connection.session, message.sealed), enclave.QuotePosted)
         acknowledged = decode(posted.acknowledgement.payload, QuoteAcknowledgement, check="quote acknowledgement")
         if acknowledged.expires_ms > now_ms():
             connection.offered_until_ms[posted.model] = acknowledged.expires_ms
-        connection.send(QuoteAcknowledged(posted.acknowledgement))
         await self._first_quotes.note(posted.model)
+        connection.send(QuoteAcknowledged(posted.acknowledgement))
         self._capacity.quoted(posted.model)
 
 
@@ -210,24 +225,17 @@ class _Session:
                 await self._socket.close(code, reason[:100])
 
 
-async def _read(
-    session: _Session, connection: NodeConnection, quotes: asyncio.Queue[PostQuote | WithdrawQuotes]
-) -> None:
+async def _read(session: _Session, connection: NodeConnection, wishes: asyncio.Queue[_Wish]) -> None:
     turn = 0
     while True:
         message, size_bytes = await session.receive()
-        _hear(connection, quotes, message, size_bytes)
+        _hear(connection, wishes, message, size_bytes)
         turn += 1
         if turn % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)  # what is already buffered is received without giving others a turn
 
 
-def _hear(
-    connection: NodeConnection,
-    quotes: asyncio.Queue[PostQuote | WithdrawQuotes],
-    message: FromNode,
-    size_bytes: int,
-) -> None:
+def _hear(connection: NodeConnection, wishes: asyncio.Queue[_Wish], message: FromNode, size_bytes: int) -> None:
     match message:
         case Delta() | Decline():
             connection.hear(message, size_bytes)
@@ -237,10 +245,10 @@ def _hear(
         case Prove():
             _check_size(message.proof)
             connection.hear(message, size_bytes)
-        case PostQuote() | WithdrawQuotes():
-            if quotes.full():
-                raise PeerError("node", f"has more than {QUOTES_WAITING_MAX} quotes waiting")
-            quotes.put_nowait(message)
+        case PostQuote() | WithdrawQuotes() | RequestReport():
+            if wishes.full():
+                raise PeerError("node", f"has more than {WISHES_WAITING_MAX} quotes and questions waiting")
+            wishes.put_nowait(message)
         case Hello() | Register():
             raise PeerError("node", f"sent {type(message).__name__} a second time")
 

@@ -5,7 +5,7 @@ Everything the node says, its disconnect, the caller's departure and the passing
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
@@ -18,7 +18,7 @@ from pinaivu_host.job_channel import JobChannel, JobMessage
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
-from pinaivu_shared.wire.link import AcceptAward, AwardAccepted, Awarded, Done, EndSession
+from pinaivu_shared.wire.link import AcceptAward, AwardAccepted, Awarded, Done, EndSession, ReportFirstToken
 from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Attempt:
         self._wake: Callable[[], None] = _nobody
         self._accepted = False
         self._refused = ""
-        self._accepting: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.answer = Answer()
         self.answering = False
         self.proof: Signed | None = None
@@ -102,24 +102,25 @@ class Attempt:
             await channel.wait(until - self._loop.time())
 
     async def _close(self, channel: JobChannel) -> None:
-        """The node runs nothing any more. Its acceptance reaches the enclave before any settlement does."""
+        """The node runs nothing any more. What the enclave is told of this award reaches it before any settlement."""
         channel.cancel()
-        connection = self._market.nodes.find(self._awarded.session)
-        if connection is not None:
-            connection.release(self._order.command.request_id)
-        if self._accepting is not None:
-            await self._accepting
+        channel.close()
+        if self._telling is not None:
+            await self._telling
 
     def _offer(self) -> JobChannel:
-        connection = self._market.nodes.find(self._awarded.session)
-        if connection is None:
+        channel = self._market.nodes.offer(self._awarded, self._order.forwarded, self._order.salt)
+        if channel is None:
             # The enclave has not heard that this node is gone, or has forgotten it over a broken link.
-            self._accepting = self._loop.create_task(self._end_session())
+            self._tell(self._end_session())
             raise AttemptFailedError("node_disconnected")
-        channel = connection.offer(self._awarded, self._order.forwarded, self._order.salt)
         self._wake = channel.wake
         self._departure.attend(channel.wake)
         return channel
+
+    def _tell(self, news: Coroutine[None, None, None]) -> None:
+        """Tell the enclave one thing after the other; the stream does not wait for it."""
+        self._telling = self._loop.create_task(_after(self._telling, news))
 
     async def _end_session(self) -> None:
         try:
@@ -163,8 +164,9 @@ class Attempt:
     def _check_delta(self, delta: Delta) -> None:
         if not self._accepted or delta.index != 0 or self.answer.finish_reason:
             raise self._failure("protocol_violation")
-        if delta.content or delta.tool_calls or delta.finish_reason:
+        if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
             self.answering = True
+            self._tell(self._report_first_token())
         if delta.finish_reason:
             self.answer.finish_reason = delta.finish_reason
             self._deadline = min(self._deadline, self._loop.time() + PROOF_LIMIT_S)
@@ -179,7 +181,7 @@ class Attempt:
         if self._accepted:
             return
         self._accepted = True
-        self._accepting = self._loop.create_task(self._accept(accept.acceptance))
+        self._tell(self._accept(accept.acceptance))
 
     async def _accept(self, acceptance: Signed) -> None:
         try:
@@ -190,6 +192,16 @@ class Attempt:
             self._refused = "coordinator_unavailable"
         if self._refused:
             self._wake()
+
+    async def _report_first_token(self) -> None:
+        """From here on the enclave gives the job to no other node. The job goes on without that being known."""
+        if self._refused:
+            return
+        request_id, attempt = self._awarded.request_id, self._awarded.attempt
+        try:
+            await self._market.link.call(ReportFirstToken(request_id, attempt), Done)
+        except (CommandRefusedError, CoordinatorUnavailableError) as error:
+            logger.warning("first token not noted", extra={"kv": {"request_id": request_id, "error": str(error)}})
 
     async def _relay(self, deltas: list[Delta]) -> None:
         if not deltas:
@@ -227,6 +239,12 @@ class Attempt:
         except CallerStalledError:
             self._departure.leave("client_stalled")
             self._check_departure()
+
+
+async def _after(former: asyncio.Task[None] | None, news: Coroutine[None, None, None]) -> None:
+    if former is not None:
+        await former
+    await news
 
 
 def _nobody() -> None:
