@@ -2,9 +2,7 @@
 
 import pytest
 
-from pinaivu_shared.ids import digest_of
 from pinaivu_shared.leaves import SuspensionLeaf, parse_leaf
-from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire import link
 
 from .market import Market, Node
