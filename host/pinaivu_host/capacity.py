@@ -1,7 +1,7 @@
-"""Requests that wait, in order of arrival, for a slot of their model to become free.
+"""Requests that wait, in order of arrival, for a slot of their model to become free, or for credit of their account.
 
-The enclave counts the slots; the host only learns that one may have become free (a job was settled, a quote came) and
-lets whoever waits longest ask again. The first of each queue also asks now and then by itself, since a slot may
+The enclave counts both; the host only learns that something may have become free (a job was settled, a quote came) and
+lets whoever waits longest ask again. The first of each queue also asks now and then by itself, since something may
 become free unseen.
 """
 
@@ -13,12 +13,12 @@ POLL_S: Final = 0.25
 
 
 class Ticket:
-    """A place in the queue of one model."""
+    """A place in one queue."""
 
-    __slots__ = ("_waiter", "model", "woken")
+    __slots__ = ("_waiter", "name", "woken")
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.woken = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -43,43 +43,43 @@ class Ticket:
 
 
 class Capacity:
-    """The queues of all models, `waiting_max` places in all."""
+    """Queues of one kind, each with the name of what is waited for, `waiting_max` places in all."""
 
     def __init__(self, *, waiting_max: int) -> None:
         self._waiting_max = waiting_max
         self._waiting = 0
         self._queues: dict[str, deque[Ticket]] = {}
 
-    def crowded(self, model: str) -> bool:
-        """Whether somebody waits for this model already; then a newcomer queues up first."""
-        return model in self._queues
+    def crowded(self, name: str) -> bool:
+        """Whether somebody waits for this already; then a newcomer queues up first."""
+        return name in self._queues
 
-    def join(self, model: str) -> Ticket | None:
-        """A place at the end of the model's queue, None when there is no room to wait."""
+    def join(self, name: str) -> Ticket | None:
+        """A place at the end of this queue, None when there is no room to wait."""
         if self._waiting >= self._waiting_max:
             return None
         self._waiting += 1
-        ticket = Ticket(model)
-        self._queues.setdefault(model, deque()).append(ticket)
+        ticket = Ticket(name)
+        self._queues.setdefault(name, deque()).append(ticket)
         return ticket
 
     def patience_s(self, ticket: Ticket, limit_s: float) -> float:
         """How long to wait before asking unasked: the first in the queue asks every POLL_S."""
-        return min(limit_s, POLL_S) if self._queues[ticket.model][0] is ticket else limit_s
+        return min(limit_s, POLL_S) if self._queues[ticket.name][0] is ticket else limit_s
 
     def leave(self, ticket: Ticket) -> None:
         """Give up the place, with an award or without; the next in line may have better luck."""
-        tickets = self._queues[ticket.model]
+        tickets = self._queues[ticket.name]
         tickets.remove(ticket)
         self._waiting -= 1
         if tickets:
             tickets[0].wake()
         else:
-            del self._queues[ticket.model]
+            del self._queues[ticket.name]
 
-    def freed(self, model: str) -> None:
-        """A slot of this model became free: whoever waits longest and has not been woken asks again."""
-        sleeping = next((one for one in self._queues.get(model, ()) if not one.woken), None)
+    def freed(self, name: str) -> None:
+        """Some of this became free: whoever waits longest and has not been woken asks again."""
+        sleeping = next((one for one in self._queues.get(name, ()) if not one.woken), None)
         if sleeping is not None:
             sleeping.wake()
 

@@ -103,6 +103,7 @@ class Host:
             journal=self.journal,
             nodes=self.nodes,
             capacity=Capacity(waiting_max=settings.queue_max),
+            credit=Capacity(waiting_max=settings.queue_max),
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
         )

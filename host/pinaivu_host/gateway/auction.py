@@ -1,13 +1,20 @@
-"""Getting the first award for an order: the enclave decides, the gateway at most waits a little for a free slot."""
+"""Getting the first award for an order: the enclave decides, the gateway at most waits a little for what is scarce.
+
+That is a free slot of the model, or credit of the account that its other requests hold until they are settled. Each has
+queues of its own, so that an account that is short of credit holds up nobody else.
+"""
 
 import asyncio
+from dataclasses import dataclass
 
-from pinaivu_host.capacity import Ticket
+from pinaivu_host.capacity import Capacity
 from pinaivu_host.errors import CommandRefusedError
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.errors import (
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
+    CREDIT_HELD,
+    INSUFFICIENT_CREDIT,
     NO_NODE_AVAILABLE,
     ApiError,
 )
@@ -16,48 +23,56 @@ from pinaivu_host.gateway.order import Order, unknown_model
 from pinaivu_shared.wire.link import Awarded, JobRefused
 
 
+@dataclass(frozen=True, slots=True)
+class _Scarce:
+    """What an order has to wait for: in which queue, and what the caller is told if it was in vain."""
+
+    queues: Capacity
+    name: str
+    error: ApiError
+
+    @property
+    def crowded(self) -> bool:
+        """Whether others wait for it already; then a newcomer queues up first."""
+        return self.queues.crowded(self.name)
+
+
 async def hold_auction(market: Market, order: Order, departure: Departure) -> Awarded:
     """The first award.
 
-    Raises ApiError when there is none (400, 422, 503), CallerLeftError if the caller left while waiting for one,
+    Raises ApiError when there is none (400, 422, 429, 503), CallerLeftError if the caller left while waiting for one,
     CoordinatorUnavailableError without an enclave.
     """
-    model = order.command.model
-    ticket = None
-    if market.capacity.crowded(model):
-        ticket = _queue_up(market, model, departure)
-    elif (awarded := await _try(market, order)) is not None:
-        return awarded
-    ticket = ticket or _queue_up(market, model, departure)
-    try:
-        return await _wait_for_slot(market, order, departure, ticket)
-    finally:
-        market.capacity.leave(ticket)
+    until = asyncio.get_running_loop().time() + market.queue_s
+    places = (_slots(market, order), _credit(market, order))
+    found = next((one for one in places if one.crowded), None) or await _try(market, order)
+    while isinstance(found, _Scarce):
+        found = await _wait(market, order, departure, found, until)
+    return found
 
 
-def _queue_up(market: Market, model: str, departure: Departure) -> Ticket:
-    ticket = market.capacity.join(model)
+async def _wait(market: Market, order: Order, departure: Departure, scarce: _Scarce, until: float) -> Awarded | _Scarce:
+    """Stand in the queue until there is an award, or something else to wait for."""
+    ticket = scarce.queues.join(scarce.name)
     if ticket is None:
-        raise _busy(model)
+        raise scarce.error
     departure.attend(ticket.wake)
-    return ticket
-
-
-async def _wait_for_slot(market: Market, order: Order, departure: Departure, ticket: Ticket) -> Awarded:
     loop = asyncio.get_running_loop()
-    until = loop.time() + market.queue_s
-    while (left_s := until - loop.time()) > 0:
-        await ticket.wait(market.capacity.patience_s(ticket, left_s))
-        if departure.reason:
-            raise CallerLeftError
-        awarded = await _try(market, order)
-        if awarded is not None:
-            return awarded
-    raise _busy(order.command.model)
+    try:
+        while (left_s := until - loop.time()) > 0:
+            await ticket.wait(scarce.queues.patience_s(ticket, left_s))
+            if departure.reason:
+                raise CallerLeftError
+            found = await _try(market, order)
+            if isinstance(found, Awarded) or found.queues is not scarce.queues:
+                return found
+    finally:
+        scarce.queues.leave(ticket)
+    raise scarce.error
 
 
-async def _try(market: Market, order: Order) -> Awarded | None:
-    """One auction; None when nodes offer the model but all their slots are taken."""
+async def _try(market: Market, order: Order) -> Awarded | _Scarce:
+    """One auction; what is scarce where waiting may help."""
     try:
         result = await market.link.ask(order.command)
     except CommandRefusedError as error:
@@ -66,7 +81,11 @@ async def _try(market: Market, order: Order) -> Awarded | None:
         case Awarded():
             return result
         case JobRefused(reason="no_free_slot"):
-            return None
+            return _slots(market, order)
+        case JobRefused(reason="credit_held"):
+            return _credit(market, order)
+        case JobRefused(reason="insufficient_credit"):
+            raise ApiError(INSUFFICIENT_CREDIT, "what this account has left does not pay for this request")
         case JobRefused(reason="unknown_model"):
             raise unknown_model(order.command.model)
         case JobRefused(reason="context_length_exceeded"):
@@ -79,5 +98,12 @@ async def _try(market: Market, order: Order) -> Awarded | None:
             raise ApiError(NO_NODE_AVAILABLE, f"no node offers {order.command.model!r} right now, try again")
 
 
-def _busy(model: str) -> ApiError:
-    return ApiError(NO_NODE_AVAILABLE, f"every node that offers {model!r} is busy, try again")
+def _slots(market: Market, order: Order) -> _Scarce:
+    model = order.command.model
+    busy = ApiError(NO_NODE_AVAILABLE, f"every node that offers {model!r} is busy, try again")
+    return _Scarce(market.capacity, model, busy)
+
+
+def _credit(market: Market, order: Order) -> _Scarce:
+    held = ApiError(CREDIT_HELD, "the credit of this account is held by its running requests, try again")
+    return _Scarce(market.credit, order.command.account, held)

@@ -1,4 +1,4 @@
-"""What a job needs of the host: the coordinator, the nodes, the store, the queues for slots."""
+"""What a job needs of the host: the coordinator, the nodes, the store, the queues for slots and for credit."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from pinaivu_host.link import EnclaveLink
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
+from pinaivu_shared.wire.link import OpenJob
 
 RECORD_KEPT_S: Final = 600.0
 """How long the owner of a job is remembered whose receipt did not come while the caller waited."""
@@ -53,13 +54,22 @@ class RunningJobs:
 
 @dataclass(slots=True)
 class Market:
-    """One for the whole gateway. `draining` says that no new jobs are taken."""
+    """One for the whole gateway. `draining` says that no new jobs are taken.
+
+    Requests wait for slots in `capacity`, by model, and for credit that others hold in `credit`, by account.
+    """
 
     link: EnclaveLink
     journal: Journal
     nodes: NodeConnections
     capacity: Capacity
+    credit: Capacity
     evidence: EvidenceStore
     queue_s: float
     jobs: RunningJobs = field(default_factory=RunningJobs)
     draining: bool = False
+
+    def settled(self, job: OpenJob) -> None:
+        """The job holds nothing any more: neither a slot nor credit."""
+        self.capacity.freed(job.model)
+        self.credit.freed(job.account)

@@ -69,7 +69,7 @@ class Settlement:
 
     async def accept(self, settled: JobSettled) -> Receipt:
         """Take a receipt that the enclave wrote: its slot is free, its charge counts, its leaf becomes durable."""
-        self._market.capacity.freed(self._order.command.model)
+        self._market.settled(self._order.command)
         self._order.caller.credit -= settled.charge
         return await self._take(settled.index, settled.receipt)
 
@@ -125,5 +125,5 @@ class Settlement:
         if found is None:
             logger.warning("job lost", extra={"kv": {"request_id": self._request_id, "refusal": refused.refusal}})
             raise CoordinatorUnavailableError("the coordinator has lost this job") from refused
-        self._market.capacity.freed(self._order.command.model)
+        self._market.settled(self._order.command)
         return await self._take(*found)
