@@ -9,7 +9,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup demo dev image test test-image test-reproducible lint bench bench-image populations lock clean
+.PHONY: setup demo dev image test test-market test-image test-reproducible lint bench bench-image populations lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -25,6 +25,8 @@ dev: $(READY)             ## a whole network on this machine, until Ctrl-C
 	$(BIN)/pinaivu dev
 test: lint                ## everything that needs no root
 	$(BIN)/pytest
+test-market: $(READY)     ## 100,000 jobs among nodes that cheat and a host that lies, every balance recomputed
+	$(BIN)/python -m tests.enclave.long_run
 lint: $(READY)            ## format, style, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
