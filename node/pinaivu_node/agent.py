@@ -9,7 +9,9 @@ import trio
 from pinaivu_node.back_off import BackOff
 from pinaivu_node.connection import Dial, ReplacedError
 from pinaivu_node.engine_pool import EnginePool
+from pinaivu_node.reporting import StatusBoard
 from pinaivu_node.session import NodeProfile, Session
+from pinaivu_node.status import beginning
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import PeerError, PinaivuError, VerificationError
 
@@ -26,6 +28,7 @@ class Agent:
         self._profile, self._pool, self._dial = profile, pool, dial
         self._back_off = BackOff(jitter)
         self._yielding = BackOff(jitter, first_seconds=FIRST_YIELD_SECONDS, last_seconds=LAST_YIELD_SECONDS)
+        self._board = _board(profile, pool)
         self._draining = trio.Event()
         self._attempt, self._serving = trio.CancelScope(), False
 
@@ -36,6 +39,7 @@ class Agent:
     def drain(self) -> None:
         """Take no new jobs, finish those running, then leave. Without a session there is nothing to finish."""
         self._draining.set()
+        self._board.drain()
         if not self._serving:
             self._attempt.cancel()
 
@@ -43,6 +47,7 @@ class Agent:
         """Work until drained."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pool.run)
+            nursery.start_soon(self._board.keep)
             while not self._draining.is_set():
                 with trio.CancelScope() as self._attempt:
                     pauses = await self._hold_session()
@@ -58,27 +63,47 @@ class Agent:
         too, and between them no job would ever be finished. These pauses only grow: a session that begins well proves
         nothing here.
         """
-        pauses = self._back_off
+        pauses, ended = self._back_off, ""
+        self._board.connect()
         try:
             async with self._dial() as connection:
                 session = Session(
-                    connection, self._profile, self._pool, draining=self._draining, prospered=self._back_off.reset
+                    connection,
+                    self._profile,
+                    self._pool,
+                    board=self._board,
+                    draining=self._draining,
+                    prospered=self._back_off.reset,
                 )
                 market = await session.register()
                 logger.info("registered", extra={"kv": {"session": market.session}})
+                self._board.open(market.session)
                 self._serving = True
                 await session.serve(market)
         except* ReplacedError:
             advice = "stop one of the two, or give it a data directory of its own; this one keeps out of the way"
             told = {"node_id": self._profile.identity.node_id, "detail": advice}
             logger.warning("another process uses this node's key", extra={"kv": told})
-            pauses = self._yielding
+            pauses, ended = self._yielding, f"another process uses this node's key: {advice}"
         except* (PeerError, VerificationError) as group:
             error = _first(group)
             logger.warning("session ended", extra={"kv": {"code": error.code, "detail": str(error)}})
+            ended = str(error)
         finally:
             self._serving = False
+            self._board.end(ended)
         return pauses
+
+
+def _board(profile: NodeProfile, pool: EnginePool) -> StatusBoard:
+    first = beginning(
+        node_id=profile.identity.node_id,
+        operator=profile.operator,
+        gateway=profile.gateway,
+        agent=profile.agent,
+        now_ms=profile.now_ms(),
+    )
+    return StatusBoard(first, engines=pool.statuses, now_ms=profile.now_ms, write=profile.show)
 
 
 def _first(error: BaseException) -> PinaivuError:

@@ -25,6 +25,10 @@ class Dispatch:
         self._emptied.set()
         self._draining = False
 
+    def running(self) -> int:
+        """How many jobs run now."""
+        return len(self._running)
+
     async def offer(self, offer: Offer) -> None:
         """Run this offer, or decline it. PeerError when it holds no award at all."""
         try:

@@ -15,6 +15,7 @@ from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.supervisor import EngineSupervisor
+from pinaivu_node.status import EngineStatus
 from pinaivu_node.tariff import ForSale, Tariff, for_sale
 from pinaivu_shared.configuration import Configuration
 
@@ -75,6 +76,13 @@ class EnginePool:
             sales.append(for_sale([model for model in models if model.name not in taken], tariff, configuration))
             taken |= {model.name for model in models}
         return sales
+
+    def statuses(self) -> tuple[EngineStatus, ...]:
+        """Each engine and the models that it has ready."""
+        return tuple(
+            EngineStatus(one.label, tuple(model.name for model in one.offering.models) if one.offering else ())
+            for one in self._supervisors
+        )
 
     def _warn(self, event: str, supervisor: EngineSupervisor, model: str) -> None:
         """Say it once, not at each renewal of the quotes."""

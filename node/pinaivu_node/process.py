@@ -21,6 +21,7 @@ from pinaivu_node.evidence import EvidenceFile
 from pinaivu_node.keys import load_identity
 from pinaivu_node.session import NodeProfile
 from pinaivu_node.settings import NodeSettings
+from pinaivu_node.status import StatusFile
 
 
 def build_agent(
@@ -36,6 +37,7 @@ def build_agent(
     profile = NodeProfile(
         identity=load_identity(settings.data_dir),
         operator=settings.operator,
+        gateway=settings.gateway,
         agent=f"pinaivu/{importlib.metadata.version('pinaivu')}",
         quote_lifetime_ms=settings.quote_lifetime * 1000,
         drain_seconds=settings.drain_seconds,
@@ -43,6 +45,7 @@ def build_agent(
         now_ms=lambda: time.time_ns() // 1_000_000,
         entropy=os.urandom,
         keep=EvidenceFile(settings.data_dir).keep,
+        show=StatusFile(settings.data_dir).write,
     )
     supervisors = [EngineSupervisor(setup, jitter, change) for setup in settings.engine_setups()]
     pool = EnginePool(supervisors, settings.tariffs(), change)

@@ -1,8 +1,8 @@
 """One session with the market, from Hello to the end of the connection.
 
-Three things go on at once: quotes stand while engines are ready, offers become jobs, and everything to be sent goes
-through one bounded queue with one sender, so that a slow network slows the engines down instead of filling memory, and
-a cancelled job never leaves half a message behind.
+Four things go on at once: quotes stand while engines are ready, offers become jobs, the enclave is asked how the node
+stands, and everything to be sent goes through one bounded queue with one sender, so that a slow network slows the
+engines down instead of filling memory, and a cancelled job never leaves half a message behind.
 """
 
 import logging
@@ -20,7 +20,9 @@ from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.job import Workplace
 from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence
+from pinaivu_node.reporting import Reporting, StatusBoard
 from pinaivu_node.standing import StandingQuotes
+from pinaivu_node.status import NodeStatus
 from pinaivu_shared.errors import PeerError
 from pinaivu_shared.wire.node import (
     NODE_PROTOCOL,
@@ -30,9 +32,11 @@ from pinaivu_shared.wire.node import (
     Goodbye,
     Hello,
     Offer,
+    Prove,
     QuoteAcknowledged,
     Register,
     RegistrationAccepted,
+    Report,
     Welcome,
     WithdrawQuotes,
 )
@@ -44,10 +48,14 @@ logger = logging.getLogger(__name__)
 
 
 class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node brings to every session. `now_ms` is its clock, `entropy` its source of random bytes."""
+    """What a node brings to every session. `now_ms` is its clock, `entropy` its source of random bytes.
+
+    `gateway` is where it connects to, and `show` takes what it has to say about itself.
+    """
 
     identity: Identity
     operator: str
+    gateway: str
     agent: str
     quote_lifetime_ms: int
     drain_seconds: float
@@ -55,6 +63,7 @@ class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: Callable[[], int]
     entropy: Callable[[int], bytes]
     keep: Callable[[Acknowledged], None]
+    show: Callable[[NodeStatus], None]
 
 
 class Session:
@@ -64,16 +73,17 @@ class Session:
     the node's clock plus the difference seen at registration, so that it need not be right to the second.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what lasts longer than a session, and is the agent's
         self,
         connection: Connection,
         profile: NodeProfile,
         pool: EnginePool,
         *,
+        board: StatusBoard,
         draining: trio.Event,
         prospered: Callable[[], None],
     ) -> None:
-        self._connection, self._profile, self._pool = connection, profile, pool
+        self._connection, self._profile, self._pool, self._board = connection, profile, pool, board
         self._draining, self._prospered = draining, prospered
         self._ahead_ms = 0
 
@@ -99,16 +109,21 @@ class Session:
         book = QuoteBook(market, identity, sequence, lifetime_ms=self._profile.quote_lifetime_ms)
         workplace = Workplace(identity, sequence, send_channel.send, self._now_ms)
         standing = StandingQuotes(book, self._pool, market.configuration, send=send_channel.send, now_ms=self._now_ms)
+        reporting = Reporting(market, identity, send=send_channel.send, hear=self._board.hear)
         async with trio.open_nursery() as nursery:
             dispatch = Dispatch(AwardCheck(market, identity, book.posted), self._pool, workplace, nursery)
+            self._board.count_jobs(dispatch.running)
             nursery.start_soon(self._ping)
-            nursery.start_soon(self._receive, book, dispatch)
+            nursery.start_soon(self._receive, book, dispatch, reporting)
             nursery.start_soon(self._quote_and_drain, standing, dispatch, send_channel)
+            nursery.start_soon(reporting.ask)
             async for message in receive_channel:
                 await self._connection.send(message)
+                if isinstance(message, Prove):
+                    reporting.something_happened()
             nursery.cancel_scope.cancel()
 
-    async def _receive(self, book: QuoteBook, dispatch: Dispatch) -> None:
+    async def _receive(self, book: QuoteBook, dispatch: Dispatch, reporting: Reporting) -> None:
         while True:
             match await self._connection.receive():
                 case Offer() as offer:
@@ -118,6 +133,9 @@ class Session:
                 case QuoteAcknowledged(acknowledgement=acknowledgement):
                     self._profile.keep(book.acknowledged(acknowledgement))
                     self._prospered()
+                    reporting.something_happened()
+                case Report(report=signed):
+                    reporting.take(signed, now_ms=self._profile.now_ms())
                 case Goodbye(code=ReplacedError.code):
                     raise ReplacedError("gateway", "says goodbye: replaced")
                 case Goodbye(code=code, detail=detail):

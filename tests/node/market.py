@@ -50,6 +50,7 @@ from pinaivu_shared.wire.node import (
     QuoteAcknowledged,
     Register,
     RegistrationAccepted,
+    RequestReport,
     Welcome,
     decode_from_node,
 )
@@ -154,6 +155,7 @@ class Gateway:
     def __init__(self, websocket: trio_websocket.WebSocketConnection, enclave: Enclave, session: str) -> None:
         self.websocket, self.enclave, self.session = websocket, enclave, session
         self.hello = Hello(0, bytes(32), bytes(32), "")
+        self.asked = 0
 
     async def send(self, message: NodeMessage) -> None:
         await self.websocket.send_message(encode_message(message))
@@ -164,6 +166,14 @@ class Gateway:
         return message
 
     async def any(self) -> FromNode:
+        """The next message that is no question for a report; those are counted."""
+        while True:
+            message = await self.any_at_all()
+            if not isinstance(message, RequestReport):
+                return message
+            self.asked += 1
+
+    async def any_at_all(self) -> FromNode:
         return decode_from_node(cast("bytes", await self.websocket.get_message()))
 
     async def welcome(self, **changes: Any) -> None:

@@ -19,6 +19,7 @@ from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
 from pinaivu_node.quotes import Acknowledged
 from pinaivu_node.session import NodeProfile
+from pinaivu_node.status import NodeStatus
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.wire.node import (
     NODE_PATH,
@@ -57,6 +58,7 @@ class Network:
         self.agent, self.engines, self.connections = agent, engines, connections
         self.engine = engines[0]
         self.kept: list[Acknowledged] = []
+        self.shown: list[NodeStatus] = []
         self.left = trio.Event()
 
     async def connection(self) -> Gateway:
@@ -92,9 +94,11 @@ async def network(
         await trio.sleep_forever()
 
     kept: list[Acknowledged] = []
+    shown: list[NodeStatus] = []
     profile = NodeProfile(
         identity=NODE,
         operator="alice",
+        gateway="ws://gateway.test/node/v1/connect",
         agent="pinaivu/test",
         quote_lifetime_ms=quote_lifetime_ms,
         drain_seconds=drain_seconds,
@@ -102,6 +106,7 @@ async def network(
         now_ms=lambda: NOW_MS,
         entropy=lambda size: next(nonces).to_bytes(size),
         keep=kept.append,
+        show=shown.append,
     )
     async with trio.open_nursery() as nursery:
         start: Callable[..., Any] = partial(trio_websocket.serve_websocket, ssl_context=None)
@@ -109,7 +114,7 @@ async def network(
         dial = partial(open_connection, f"ws://127.0.0.1:{server.port}{NODE_PATH}")
         agent = Agent(profile, EnginePool(engines, asked, change), dial, lambda: 0.0)
         running = Network(agent, engines, connections)
-        running.kept = kept
+        running.kept, running.shown = kept, shown
         nursery.start_soon(_run, running)
         yield running
         nursery.cancel_scope.cancel()
