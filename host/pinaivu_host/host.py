@@ -17,6 +17,7 @@ from pinaivu_host.gateway.chat import DEFAULT_BODY_BYTES_MAX, ChatCompletions
 from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
+from pinaivu_host.gateway.operators import Operators
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.kms_bridge import KmsBridge
 from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
@@ -32,6 +33,7 @@ from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
+from pinaivu_host.store.operators import NodeRecords
 from pinaivu_host.store.orders import Orders
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.configuration import parse_configuration
@@ -141,6 +143,7 @@ class Host:
         chat = ChatCompletions(market, self.accounts, max_body_bytes=settings.max_body_bytes)
         models = Models(self.nodes, self.first_quotes, self.accounts)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
+        operators = Operators(NodeRecords(self._database), market.evidence, self.journal)
         health = Health(market)
         orders = AdminOrders(
             self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
@@ -155,6 +158,9 @@ class Host:
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/receipts/{request_id}", "GET", receipts.receipt),
             route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
+            route("/v1/nodes/{node_id}", "GET", operators.node),
+            route("/v1/nodes/{node_id}/statements", "GET", operators.statements),
+            route("/v1/nodes/{node_id}/statements/{number}", "GET", operators.statement),
             route("/v1/attestation", "GET", Attestation(self.link).attest),
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
