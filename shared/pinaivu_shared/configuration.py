@@ -45,7 +45,8 @@ class JobLimits(CanonicalStruct, frozen=True):
 class MeteringLimits(CanonicalStruct, frozen=True):
     """What a node may claim beyond the bytes that were delivered (completion) or requested (prompt), in tokens.
 
-    Where the answer was counted again, a claim may be above the recount by `recount_tolerance_bps` of it.
+    Where the answer was counted again, the lower count is paid, and a claim above it by more than the allowance and
+    `recount_tolerance_bps` of it counts as the node's failure.
     """
 
     completion_allowance: Annotated[int, msgspec.Meta(ge=0, le=1024)]

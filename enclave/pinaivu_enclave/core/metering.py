@@ -98,11 +98,13 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
     completion = min(claimed, award.max_completion_tokens, delivery.delivered_bytes + limits.completion_allowance)
     if completion < claimed:
         reason = "usage_cut"
-    if delivery.recounted_tokens is not None and claimed > _tolerated(delivery.recounted_tokens, limits):
-        completion, reason = min(completion, delivery.recounted_tokens), "usage_recounted"
+    if delivery.recounted_tokens is not None:
+        completion = min(completion, delivery.recounted_tokens)  # what is tolerated is not held against it, nor paid
+        if claimed > _tolerated(delivery.recounted_tokens, limits):
+            reason = "usage_recounted"
     stated = reason if evidence.outcome == "completed" else evidence.reason
     if completion == 0:
-        return Metered(evidence.outcome, stated or "usage_missing")
+        return Metered(evidence.outcome, stated or "nothing_delivered")
     return Metered(evidence.outcome, stated, prompt, completion)
 
 

@@ -1,0 +1,251 @@
+"""Metering: what a node claims, cut to what award, delivery and recount allow, and what each cut is called."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinaivu_enclave.core.jobs import ProofTerms
+from pinaivu_enclave.core.metering import Evidence, Metered, is_absurd, meter, read_proof
+from pinaivu_shared.canonical import decode
+from pinaivu_shared.configuration import MeteringLimits
+from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.ids import digest_of
+from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.signed import Signed
+from pinaivu_shared.terms import Award, Proof
+from pinaivu_shared.wire import link
+
+from .market import Market, Node
+
+ANSWER = digest_of(b"answer")
+LIMITS = MeteringLimits(completion_allowance=8, template_allowance=64, recount_tolerance_bps=500)
+
+
+def settled(market: Market, node: Node, *, proof: dict[str, Any], delivery: link.Delivery, **changes: Any) -> Receipt:
+    awarded = market.open_job()
+    return market.settle(awarded, node, proof=node.proof(awarded, **proof), delivery=delivery, **changes)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "recounted", "paid", "reason"),
+    [
+        (74, None, 74, ""),
+        (74, 74, 74, ""),
+        (74, 80, 74, ""),
+        (74, 73, 73, ""),
+        (74, 63, 63, ""),
+        (74, 62, 62, "usage_recounted"),
+        (74, 1, 1, "usage_recounted"),
+        (74, 0, 0, "usage_recounted"),
+        (8, 0, 0, "nothing_delivered"),
+        (100, 88, 88, ""),
+        (100, 87, 87, "usage_recounted"),
+    ],
+)
+def test_the_lower_of_claim_and_recount_is_paid(claimed: int, recounted: int | None, paid: int, reason: str) -> None:
+    """Within the tolerance a difference is nobody's fault, but never in the node's favour."""
+    market = Market()
+    cheap, delivery = Node(market, "a").register().quote(), link.Delivery(300, ANSWER, recounted)
+    receipt = settled(market, cheap, proof={"completion_tokens": claimed}, delivery=delivery)
+    assert (receipt.completion_tokens, receipt.reason) == (paid, reason)
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
+def test_usage_that_is_missing_is_paid_as_zero_and_not_estimated(
+    market: Market, cheap: Node, outcome: str, field: str
+) -> None:
+    delivery = link.Delivery(300, ANSWER)
+    receipt = settled(market, cheap, proof={field: 0}, delivery=delivery, outcome=outcome)
+    assert (receipt.prompt_tokens, receipt.completion_tokens, receipt.reason) == (0, 0, "usage_missing")
+    assert receipt.charge_amount == "0.000000 USDC"
+
+
+def test_an_empty_answer_pays_no_more_than_the_allowance(market: Market, cheap: Node) -> None:
+    receipt = settled(market, cheap, proof={}, delivery=link.Delivery(0, ANSWER))
+    assert (receipt.completion_tokens, receipt.reason) == (8, "usage_cut")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "paid", "reason"), [(464, 464, ""), (465, 464, "prompt_cut"), (3_712, 464, "prompt_cut")]
+)
+def test_a_prompt_is_paid_up_to_its_bytes_and_the_template(
+    market: Market, cheap: Node, claimed: int, paid: int, reason: str
+) -> None:
+    receipt = settled(market, cheap, proof={"prompt_tokens": claimed}, delivery=link.Delivery(300, ANSWER))
+    assert (receipt.prompt_tokens, receipt.completion_tokens, receipt.reason) == (paid, 74, reason)
+
+
+def test_what_an_account_could_not_hold_is_cut_and_not_the_nodes_fault() -> None:
+    market = Market(credit=14)
+    node = Node(market, "a").register().quote()
+    receipt = settled(market, node, proof={"prompt_tokens": 400}, delivery=link.Delivery(300, ANSWER))
+    assert receipt.reason == "credit_limit"
+    assert receipt.prompt_tokens < 400
+    state = market.coordinator._state
+    assert state.quality.standing(node.node_id, state.terms).quality_bps > 7_500
+
+
+@pytest.mark.parametrize(
+    ("proof", "absurd"),
+    [
+        ({"prompt_tokens": 3_712}, False),
+        ({"prompt_tokens": 3_713}, True),
+        ({"completion_tokens": 108}, False),
+        ({"completion_tokens": 109}, True),
+    ],
+    ids=lambda value: str(next(iter(value.items()))) if isinstance(value, dict) else str(value),
+)
+@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
+def test_what_the_award_rules_out_is_absurd_and_pays_nothing_at_all(
+    market: Market,
+    cheap: Node,
+    outcome: str,
+    proof: dict[str, int],
+    absurd: bool,  # noqa: FBT001 - a table
+) -> None:
+    receipt = settled(market, cheap, proof=proof, delivery=link.Delivery(2**40, ANSWER), outcome=outcome)
+    assert (receipt.reason == "usage_absurd") == absurd
+    assert (receipt.payment_amount == "0.000000 USDC") == absurd
+
+
+def test_a_claim_is_absurd_whatever_the_host_says_was_delivered(market: Market, cheap: Node) -> None:
+    receipt = settled(
+        market, cheap, proof={"completion_tokens": 10**6}, delivery=link.Delivery(0, ""), outcome="cancelled"
+    )
+    assert receipt.reason == "usage_absurd"
+
+
+COUNTS = st.integers(0, 2**31)
+
+
+@st.composite
+def evidence(draw: st.DrawFn) -> tuple[Evidence, Proof]:
+    """Any award, proof and delivery that could come together."""
+    max_prompt = draw(COUNTS)
+    award = Award(
+        request_id="req_" + "0" * 26,
+        attempt=1,
+        node_id="node_" + "0" * 32,
+        session="ses_" + "0" * 32,
+        model="m",
+        request_commitment=ANSWER,
+        forwarded_commitment=ANSWER,
+        request_bytes=draw(COUNTS),
+        quote=ANSWER,
+        transcript=ANSWER,
+        input_price=1,
+        output_price=1,
+        max_prompt_tokens=max_prompt,
+        max_completion_tokens=draw(COUNTS),
+        payment_cap=1,
+        awarded_ms=0,
+        first_token_by_ms=0,
+        deadline_ms=0,
+    )
+    proof = Proof(
+        request_id=award.request_id,
+        node_id=award.node_id,
+        session=award.session,
+        sequence=1,
+        public_key="0" * 64,
+        award=ANSWER,
+        outcome=draw(st.sampled_from(["completed", "cancelled", "failed"])),
+        reason="",
+        prompt_tokens=draw(COUNTS),
+        completion_tokens=draw(COUNTS),
+        forwarded_commitment=ANSWER,
+        response_commitment=ANSWER,
+        first_token_ms=0,
+        duration_ms=0,
+    )
+    said = Evidence(
+        award=award,
+        accepted=draw(st.booleans()),
+        outcome=draw(st.sampled_from(["completed", "cancelled", "failed"])),
+        reason=draw(st.sampled_from(["", "client_disconnected"])),
+        delivery=link.Delivery(draw(st.integers(0, 2**40)), ANSWER, draw(st.none() | COUNTS)),
+        proof=Signed(b"", b""),
+    )
+    return said, proof
+
+
+def bounds(said: Evidence) -> list[int]:
+    recounted = said.delivery.recounted_tokens
+    delivered = said.delivery.delivered_bytes + LIMITS.completion_allowance
+    return [said.award.max_completion_tokens, delivered, *([] if recounted is None else [recounted])]
+
+
+@given(evidence())
+def test_nothing_is_paid_beyond_claim_award_delivery_and_recount(drawn: tuple[Evidence, Proof]) -> None:
+    said, proof = drawn
+    metered = meter(said, proof, LIMITS)
+    assert 0 <= metered.completion_tokens <= min(proof.completion_tokens, *bounds(said))
+    assert 0 <= metered.prompt_tokens <= min(proof.prompt_tokens, said.award.max_prompt_tokens)
+    if metered.completion_tokens:
+        assert said.accepted
+        assert metered.outcome == said.outcome != "failed"
+        assert not is_absurd(proof, said.award, LIMITS)
+    else:
+        assert metered.prompt_tokens == 0
+        assert metered.reason
+
+
+@given(evidence())
+def test_without_a_proof_nothing_is_paid(drawn: tuple[Evidence, Proof]) -> None:
+    metered = meter(drawn[0], None, LIMITS)
+    assert (metered.prompt_tokens, metered.completion_tokens, metered.absurd) == (0, 0, False)
+    assert metered.reason
+
+
+@given(evidence(), COUNTS)
+def test_no_greater_claim_makes_a_cancelled_job_pay_more_than_the_bounds(
+    drawn: tuple[Evidence, Proof], greater: int
+) -> None:
+    """Whoever claims more gets at most what was delivered, and from some point on nothing."""
+    said, proof = drawn
+    changed = {name: getattr(proof, name) for name in Proof.__struct_fields__} | {"completion_tokens": greater}
+    assert meter(said, Proof(**changed), LIMITS).completion_tokens <= min(bounds(said))
+
+
+@given(st.binary(max_size=400), st.binary(min_size=64, max_size=64))
+def test_whatever_comes_as_a_proof_is_one_or_refused(payload: bytes, signature: bytes) -> None:
+    market = Market()
+    node = Node(market, "a")
+    terms = ProofTerms(
+        request_id="req_" + "0" * 26,
+        node_id=node.node_id,
+        session="ses_" + "0" * 32,
+        public_key=node.public_key.hex(),
+        award=ANSWER,
+        forwarded_commitment=ANSWER,
+    )
+    with pytest.raises(VerificationError):
+        read_proof(Signed(payload, signature), terms)
+
+
+def test_a_proof_with_a_field_too_many_pays_nothing(market: Market, cheap: Node) -> None:
+    awarded = market.open_job()
+    honest = cheap.proof(awarded)
+    payload = honest.payload[:-1] + b',"zz":1}'
+    signed = Signed(payload, cheap.key.sign(b"pinaivu/proof/v1\0" + payload))
+    receipt = market.settle(awarded, cheap, proof=signed)
+    assert (receipt.reason, receipt.node_proof) == ("invalid_proof", "")
+
+
+def test_a_signature_of_another_kind_is_no_proof(market: Market, cheap: Node) -> None:
+    awarded = market.open_job()
+    payload = cheap.proof(awarded).payload
+    signed = Signed(payload, cheap.key.sign(b"pinaivu/acceptance/v1\0" + payload))
+    assert decode(payload, Proof, check="proof").completion_tokens == 74
+    assert market.settle(awarded, cheap, proof=signed).reason == "invalid_proof"
+
+
+def test_a_failure_owes_nothing_even_with_a_good_proof(market: Market, cheap: Node) -> None:
+    awarded = market.open_job()
+    receipt = market.settle(awarded, cheap, outcome="failed", reason="made_up")
+    assert (receipt.payment_amount, receipt.reason) == ("0.000000 USDC", "made_up")
+    assert receipt.node_proof, "the receipt still names the proof that came"
+    assert Metered("failed", "made_up").completion_tokens == 0
