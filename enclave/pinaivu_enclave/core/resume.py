@@ -33,7 +33,7 @@ from pinaivu_shared.leaves import (
     verify_leaf,
     verify_statement_signature,
 )
-from pinaivu_shared.ledger import customer_account
+from pinaivu_shared.ledger import customer_account, payable_account
 from pinaivu_shared.log.checkpoint import open_checkpoint
 from pinaivu_shared.log.keys import VerifierKey
 from pinaivu_shared.log.merkle import leaf_hash
@@ -114,6 +114,11 @@ class Resumption:
                 assert self._manifest is not None
                 verify_statement_signature(leaf, bytes.fromhex(self._manifest.settlement_key))
                 self.state.unstated.check_statement(leaf)
+                payable = self.state.ledger.balance(payable_account(leaf.node_id)) + leaf.amount
+                if leaf.payable != payable:
+                    raise VerificationError(
+                        "statement", f"payable is {leaf.payable}, by the leaves before it {payable}"
+                    )
             case SuspensionLeaf():
                 if leaf.node_id not in self.state.nodes:
                     raise VerificationError("suspension", f"of the unknown {leaf.node_id}")

@@ -30,8 +30,9 @@ class StatementOffice:
         period_ms = self._state.terms.statement_period_ms
         end_ms = now_ms // period_ms * period_ms
         effects: list[Effect] = []
-        for node_id in list(self._state.unstated.nodes()):
-            receipts = self._state.unstated.due(
+        unstated = self._state.unstated
+        for node_id in sorted(unstated.nodes(), key=unstated.period_start_ms):  # whoever waits longest comes first
+            receipts = unstated.due(
                 node_id, before_ms=end_ms, durable=self._journal.durable, limit=MAX_STATEMENT_RECEIPTS
             )
             if receipts:
