@@ -103,8 +103,8 @@ def _insert_or_change(dialect: str, table: Table, changed: tuple[str, ...], only
     )
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema to its newest version, in one transaction."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to this version, the newest by default, in one transaction."""
     from alembic import command  # noqa: PLC0415 - a heavy import, needed once
     from alembic.config import Config  # noqa: PLC0415
 
@@ -113,7 +113,7 @@ def migrate(engine: Engine) -> None:
     configuration.set_main_option("path_separator", "os")
     with engine.begin() as connection:
         configuration.attributes["connection"] = connection
-        command.upgrade(configuration, "head")
+        command.upgrade(configuration, revision)
 
 
 def _open_engine(url: str) -> Engine:
