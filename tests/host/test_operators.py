@@ -9,6 +9,7 @@ import httpx
 import pytest
 from tests.enclave.market import Market, Node
 from tests.host.shape import check_shape
+from tests.shared.evidence import make_evidence
 from tests.shared.statements import PERIOD_MS, Stated
 
 from pinaivu_enclave.core.commands import Tick
@@ -23,6 +24,7 @@ from pinaivu_shared.ledger import node_account, payable_account
 from pinaivu_shared.money import format_usdc
 from pinaivu_shared.statement import parse_statement, verify_statement
 from pinaivu_shared.trust import parse_trust
+from pinaivu_shared.wire import link
 
 pytestmark = pytest.mark.anyio
 ABSENT = "node_" + "0" * 32
@@ -106,7 +108,12 @@ async def test_the_sums_are_those_of_the_enclaves_ledger_at_every_step(office: O
         market.pay_out(node.node_id, 1)
         shown = await check_sums(office, market, node)
         assert shown["earned"] != format_usdc(0) != shown["payable"]
-    assert (await check_sums(office, market, other))["earned"] == format_usdc(0)
+    market.apply(link.WithdrawQuotes(node.session, ""))
+    market.settle(market.open_job(), other)
+    end_period(market)
+    market.pay_out(other.node_id, 2)
+    for one in (node, other):
+        assert (await check_sums(office, market, one))["statements"]
 
 
 async def test_a_node_is_shown_with_its_operator(office: Office) -> None:
@@ -144,6 +151,18 @@ async def test_a_statement_comes_with_all_that_verifies_it(office: Office) -> No
     raised = answer.content.replace(f'"amount":{stated.leaf.amount}'.encode(), b'"amount":1000000')
     with pytest.raises(VerificationError):
         verify_statement(parse_statement(raised), trust)
+
+
+async def test_a_statement_of_an_epoch_with_no_receipt_of_its_own_comes_with_that_epoch(office: Office) -> None:
+    first = Market()
+    trust = parse_trust(json.dumps(make_evidence(first).trust).encode())
+    market = Market(stored=tuple(first.leaves), checkpoint=first.checkpoint)
+    end_period(market)
+    await office.take(market)
+    (receipt,) = market.receipts()
+    answer = await office.client.get(f"/{receipt.node_id}/statements/1")
+    assert verify_statement(parse_statement(answer.content), trust).receipts == (receipt,)
+    assert len(answer.json()["epochs"]) == 2
 
 
 async def test_statements_are_listed_in_pages(office: Office) -> None:
