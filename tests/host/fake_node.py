@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from pinaivu_host.clock import now_ms
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.commitments import forwarded_commitment, response_commitment
+from pinaivu_shared.configuration import ModelTerms, parse_configuration
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.sealing import seal
@@ -21,7 +23,7 @@ from pinaivu_shared.terms import Acceptance, Award, Challenge, Proof, Quote, Reg
 from pinaivu_shared.wire import node as wire
 
 Script = Callable[["Offered"], Awaitable[None]]
-FAR_MS = 2**52
+QUOTED_FOR_MS = 300_000
 
 
 @dataclass
@@ -78,7 +80,8 @@ class Offered:
             first_token_ms=1,
             duration_ms=2,
         )
-        await self.node.send(wire.Prove(self.award.request_id, sign_as_node("proof", encode(proof), self.node.key)))
+        self.node.proofs.append(sign_as_node("proof", encode(proof), self.node.key))
+        await self.node.send(wire.Prove(self.award.request_id, self.node.proofs[-1]))
 
     async def answer(self, *pieces: str, finish_reason: Any = "stop") -> None:
         """Accept, stream these pieces, finish, prove."""
@@ -110,16 +113,32 @@ async def endless(offered: Offered) -> None:
 
 
 class FakeNode:
-    """Connects, registers, quotes, and runs `script` for each offer. `offers` and `cancels` are what it was told."""
+    """Connects, registers, quotes, and runs `script` for each offer.
 
-    def __init__(self, port: int, script: Script, *, models: Iterable[str] = ("m",), slots: int = 1000) -> None:
+    `offers`, `cancels`, `reports` and `goodbyes` are what it was told, `proofs` what it said in the end. It asks for
+    half the reserve prices; of several nodes the one of the lowest `rank` asks for least.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        script: Script,
+        *,
+        models: Iterable[str] = ("m",),
+        slots: int = 1000,
+        rank: int = 0,
+        operator: str = "operator",
+    ) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.public_key = self.key.public_key().public_bytes_raw()
         self.node_id = node_id_of(self.public_key)
         self.script, self.models, self.slots = script, tuple(models), slots
+        self.rank, self.operator = rank, operator
         self.offers: list[Award] = []
         self.cancels: list[str] = []
+        self.proofs: list[Signed] = []
         self.goodbyes: list[wire.Goodbye] = []
+        self.reports: list[Signed] = []
         self.acknowledged = asyncio.Event()
         self._port = port
         self._offered: dict[str, Offered] = {}
@@ -134,20 +153,23 @@ class FakeNode:
         await self.send(wire.Hello(wire.NODE_PROTOCOL, self.public_key, b"n" * 32, "fake"))
         welcome = await self.receive()
         assert isinstance(welcome, wire.Welcome), welcome
-        manifest = decode(welcome.manifest, KeyManifest, check="manifest")
+        self.manifest = manifest = decode(welcome.manifest, KeyManifest, check="manifest")
         challenge = decode(welcome.challenge.payload, Challenge, check="challenge")
         self.session = challenge.session
         registration = Registration(
             session=challenge.session,
             challenge=challenge.challenge,
             public_key=self.public_key.hex(),
-            operator="operator",
+            operator=self.operator,
         )
         await self.send(wire.Register(sign_as_node("registration", encode(registration), self.key)))
         accepted = await self.receive()
         assert isinstance(accepted, wire.RegistrationAccepted), accepted
+        configuration = parse_configuration(welcome.configuration)
         for sequence, model in enumerate(self.models, start=1):
-            await self._quote(model, sequence, manifest)
+            terms = configuration.model(model)
+            assert terms is not None
+            await self._quote(terms, sequence, manifest)
             acknowledged = await self.receive()
             assert isinstance(acknowledged, wire.QuoteAcknowledged), acknowledged
         self._reading = asyncio.create_task(self._read())
@@ -170,11 +192,17 @@ class FakeNode:
         """With which code the gateway closed."""
         return self._socket.close_code
 
-    async def told(self, *, cancels: int = 0, offers: int = 0) -> None:
-        """Wait until so many cancels and offers have come."""
-        while len(self.cancels) < cancels or len(self.offers) < offers:
+    async def told(self, *, cancels: int = 0, offers: int = 0, reports: int = 0) -> None:
+        """Wait until so many cancels, offers and reports have come."""
+        while len(self.cancels) < cancels or len(self.offers) < offers or len(self.reports) < reports:
             self._changed.clear()
             await self._changed.wait()
+
+    async def ask(self) -> Signed:
+        """How this node stands; when the answer is there, the gateway has taken all that was sent before."""
+        await self.send(wire.RequestReport())
+        await self.told(reports=len(self.reports) + 1)
+        return self.reports[-1]
 
     async def send(self, message: wire.NodeMessage) -> None:
         """One message to the gateway; lost if the connection is gone."""
@@ -186,17 +214,18 @@ class FakeNode:
         raw = await self._socket.recv(decode=False)
         return wire.decode_from_gateway(raw)
 
-    async def _quote(self, model: str, sequence: int, manifest: KeyManifest) -> None:
+    async def _quote(self, terms: ModelTerms, sequence: int, manifest: KeyManifest) -> None:
+        hundredths = 50 + self.rank
         quote = Quote(
             session=self.session,
             sequence=sequence,
             node_id=self.node_id,
-            model=model,
-            input_price=10_000,
-            output_price=20_000,
+            model=terms.model,
+            input_price=max(1, terms.input_reserve_price * hundredths // 100),
+            output_price=max(1, terms.output_reserve_price * hundredths // 100),
             slots=self.slots,
             context_length=100_000,
-            expires_ms=FAR_MS,
+            expires_ms=now_ms() + QUOTED_FOR_MS,
         )
         signed = msgspec.msgpack.encode(sign_as_node("quote", encode(quote), self.key))
         await self.send(wire.PostQuote(seal(signed, manifest.sealing_public_key())))
@@ -220,6 +249,8 @@ class FakeNode:
             case wire.Cancel():
                 self.cancels.append(message.request_id)
                 self._offered[message.request_id].cancelled.set()
+            case wire.Report():
+                self.reports.append(message.report)
             case wire.Goodbye():
                 self.goodbyes.append(message)
             case _:

@@ -1,16 +1,13 @@
 """One answer: its shapes, its receipt, its bundle."""
 
 import base64
-import json
 
 import pytest
-from tests.host.fake_enclave import CHECKPOINT_KEY
+from tests.host.fake_enclave import trust
 from tests.host.town import Town, request
 
-from pinaivu_shared.bundle import parse_bundle
+from pinaivu_shared.bundle import parse_bundle, verify_bundle
 from pinaivu_shared.commitments import request_commitment, response_commitment
-from pinaivu_shared.log.keys import Algorithm, VerifierKey
-from pinaivu_shared.log.proof import verify_proof
 from pinaivu_shared.wire.link import SettleJob
 
 pytestmark = pytest.mark.anyio
@@ -52,14 +49,24 @@ async def test_the_bundle_holds_everything_that_verification_needs(town: Town) -
     response = await town.chat()
     raw = (await town.client().get(f"/v1/receipts/{response.json()['request_id']}/bundle")).content
     bundle = parse_bundle(raw)
+    trusted, choices = trust(town.configuration.origin), response.json()["choices"]
+    verified = verify_bundle(bundle, trusted, request=request(), choices=choices)
+    assert verified.opened == ("request", "response")
+    assert verified.inclusion.index == bundle.receipt.log.index
     assert bundle.opening is not None
     assert bundle.opening.salt == response.headers["x-pinaivu-salt"]
-    assert bundle.configuration == town.configuration
     assert bundle.node_proof is not None
     settled = town.enclave.all_of(SettleJob)[0]
     assert base64.b64decode(bundle.node_proof.payload) == settled.proof.payload
-    origin = town.configuration.origin
-    key = VerifierKey(origin, Algorithm.ED25519, CHECKPOINT_KEY.public_key().public_bytes_raw())
-    leaf = json.dumps(json.loads(raw)["receipt"], separators=(",", ":")).encode()
-    inclusion = verify_proof(bundle.proof, leaf=leaf, origin=origin, log_keys=[key], witnesses=[], quorum=0)
-    assert inclusion.index == bundle.receipt.log.index
+
+
+async def test_a_node_of_another_operator_sets_the_price_and_the_bundle_shows_it(town: Town) -> None:
+    await town.node(operator="one")
+    await town.node(operator="two")
+    request_id = (await town.chat()).json()["request_id"]
+    bundle = parse_bundle((await town.client().get(f"/v1/receipts/{request_id}/bundle")).content)
+    verify_bundle(bundle, trust(town.configuration.origin))
+    auction, terms = bundle.receipt.auction, town.configuration.models[0]
+    assert auction.bids == 2
+    assert 0 < auction.input_price < terms.input_reserve_price
+    assert 0 < auction.output_price < terms.output_reserve_price

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.host.fake_enclave import FakeEnclave
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.host.fake_enclave import OPERATOR_KEY, FakeEnclave
 from tests.host.fake_node import FakeNode, Offered
 from tests.host.town import CONFIGURATION, request
 
@@ -66,8 +67,17 @@ async def enclave(tmp_path: Path) -> AsyncIterator[FakeEnclave]:
 
 
 def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
+    (folder / "operator.pem").touch(mode=0o600)
+    (folder / "operator.pem").write_bytes(OPERATOR_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    signing = (
+        "--operator-key-file",
+        str(folder / "operator.pem"),
+        "--configuration",
+        str(folder / "configuration.json"),
+    )
     data = ("--data-dir", str(folder / "data"))
-    assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100"]) == 0
+    assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100", *signing]) == 0
     return capsys.readouterr().out.strip()
 
 
@@ -104,6 +114,7 @@ async def test_running_streams_end_before_the_process_does(
         await offered.prove("begun and ended")
 
     async with served(tmp_path, port) as process, httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        await enclave.credited()
         node = await FakeNode(port, wait).start()
         url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {key}"}
         text = ""
@@ -138,6 +149,7 @@ async def test_streams_that_take_too_long_are_told_why_they_end(
         served(tmp_path, port, "--drain-ms", "50") as process,
         httpx.AsyncClient(trust_env=False, timeout=60) as client,
     ):
+        await enclave.credited()
         node = await FakeNode(port, until_cancelled).start()
         url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {key}"}
         text = ""
@@ -148,7 +160,7 @@ async def test_streams_that_take_too_long_are_told_why_they_end(
                     process.send_signal(signal.SIGTERM)
         assert list(data_events(text))[-1]["error"]["code"] == "shutting_down"
         assert await process.wait() == 0
-        assert enclave.jobs == {}
+        assert enclave.open_jobs == 0
         await node.gone()
 
 
@@ -161,6 +173,7 @@ async def test_a_killed_host_starts_again_where_it_was(
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         async with served(tmp_path, port) as process:
+            await enclave.credited()
             node = await FakeNode(port, lambda offered: offered.answer("x")).start()
             answer = await client.post(f"{url}/v1/chat/completions", headers=headers, json=request())
             process.kill()

@@ -1,12 +1,14 @@
 """Models, receipts, attestation, accounts: what each shows, and to whom."""
 
 import base64
+import hashlib
 
 import httpx
 import pytest
 from tests.host.fake_node import Offered, endless
 from tests.host.town import ADMIN_KEY, Town, request
 
+from pinaivu_shared.attestation.document import parse_unverified
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.wire.link import OpenJob
 
@@ -41,7 +43,7 @@ async def test_created_is_the_same_after_a_restart(town: Town) -> None:
 async def test_a_receipt_is_for_its_owner_only(town: Town) -> None:
     await town.node()
     request_id = (await town.chat()).json()["request_id"]
-    _, other = await town.host.accounts.create(name="other", credit=1)
+    _, other = await town.account("other", credit=1)
     for path in (f"/v1/receipts/{request_id}", f"/v1/receipts/{request_id}/bundle"):
         assert (await town.client().get(path)).status_code == 200
         foreign = await town.client(other).get(path)
@@ -92,7 +94,9 @@ async def test_a_job_without_a_proof_has_a_bundle_without_one(town: Town) -> Non
 async def test_attestation_needs_no_key_and_takes_the_askers_nonce(town: Town) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{town.port}", trust_env=False) as client:
         shown = (await client.get("/v1/attestation", params={"nonce": "00fF"})).json()
-        assert base64.b64decode(shown["document"]) == b"document over \x00\xff"
+        document = parse_unverified(base64.b64decode(shown["document"]))
+        assert document.nonce == b"\x00\xff"
+        assert document.user_data == hashlib.sha256(encode(shown["manifest"])).digest()
         assert shown["manifest"]["origin"] == town.configuration.origin
         assert encode(shown["configuration"]) == encode(town.configuration)
         assert (await client.get("/v1/attestation")).status_code == 200

@@ -111,7 +111,7 @@ async def test_a_revoked_key_is_403(town: Town) -> None:
 
 async def test_an_account_without_credit_is_429_and_not_worth_a_retry(town: Town) -> None:
     await town.node()
-    _, key = await town.host.accounts.create(name="poor", credit=1)
+    _, key = await town.account("poor", credit=2)
     poor = town.client(key)
     assert (await poor.post("/v1/chat/completions", json=request())).status_code == 200
     response = await poor.post("/v1/chat/completions", json=request())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import create_engine, delete, select
-from tests.host.fake_enclave import FakeEnclave
+from tests.host.fake_enclave import FakeEnclave, Reply
 from tests.host.fake_node import Offered
 from tests.host.town import CONFIGURATION, Town
 
@@ -22,7 +22,9 @@ from pinaivu_shared.wire.link import (
     Done,
     EndSession,
     FinishResume,
+    HostCommand,
     Introduce,
+    LeafAppended,
     OpenVault,
     Resume,
     SettleJob,
@@ -150,15 +152,16 @@ async def test_a_boot_that_is_refused_is_tried_again(closed_town: Town) -> None:
 async def test_an_enclave_with_another_history_ends_the_link(town: Town) -> None:
     await town.node()
     await town.chat()
-    town.enclave.leaves[-1] = b"another history"
-    town.enclave.durable = len(town.enclave.leaves) - 1
+    last = len(town.enclave.leaves) - 1
+
+    def push_another_history(command: HostCommand, reply: Reply) -> Reply:
+        return [LeafAppended(last, b"another history"), *reply] if isinstance(command, Introduce) else reply
+
+    town.enclave.alter = push_another_history
     town.enclave.drop()
     while not town.host.journal.failed:
         assert (await town.client().get("/healthz")).status_code == 200
-    assert (await town.client().get("/readyz")).status_code == 503
-    assert town.host._linking is not None
-    await town.host._linking
-    assert not town.host.link.ready
+    await ended_link(town)
 
 
 async def test_a_restarted_host_goes_on_with_the_same_enclave(town: Town) -> None:
@@ -200,17 +203,15 @@ async def test_a_job_is_settled_after_the_link_came_back(town: Town) -> None:
 
 async def test_a_settlement_whose_answer_was_lost_is_found_in_the_log(town: Town) -> None:
     await town.node()
-    carry_out = town.enclave._carry_out
 
-    def lose_the_answer(command: object) -> object:
-        replies = carry_out(command)  # type: ignore[arg-type]  # any command
-        if isinstance(command, SettleJob):
-            town.enclave._carry_out = carry_out  # type: ignore[method-assign]  # once
-            town.enclave.drop()
-            return []
-        return replies
+    def lose_the_answer(command: HostCommand, reply: Reply) -> Reply:
+        if not isinstance(command, SettleJob):
+            return reply
+        town.enclave.alter = lambda _command, reply: reply  # once
+        town.enclave.drop()
+        return []
 
-    town.enclave._carry_out = lose_the_answer  # type: ignore[method-assign, assignment]  # a fault
+    town.enclave.alter = lose_the_answer
     response = await town.chat()
     assert response.status_code == 200
     receipt = await town.client().get(f"/v1/receipts/{response.json()['request_id']}")
@@ -252,11 +253,16 @@ async def test_a_log_that_has_not_begun_asks_for_a_vault_of_its_own_and_sets_the
     await town.enclave.heard(OpenVault, count=2)
     former = town.enclave.sealed_vault
     assert await town.host.link.vault.load() == former
+    asked = town.enclave.all_of(OpenVault)
+    await town.enclave.stop()
+    town.enclave = FakeEnclave(town.enclave.path)
     town.enclave.sealed_vault = b"sealed by the next enclave"
-    await town.enclave.heard(OpenVault, count=4)
+    town.enclave.refused[FinishResume] = "later"
+    await town.enclave.start()
+    await town.enclave.heard(OpenVault, count=2)
     town.enclave.refused = {}
     await town.host.link.wait_ready()
-    assert {one.sealed for one in town.enclave.all_of(OpenVault)} == {b""}
+    assert {one.sealed for one in asked + town.enclave.all_of(OpenVault)} == {b""}
     assert await town.host.link.vault.load() == b"sealed by the next enclave"
     await town.close()
     engine = create_engine(sqlite_url(town.folder / "data"))
@@ -281,8 +287,7 @@ async def test_a_vault_that_cannot_be_opened_is_tried_again(closed_town: Town) -
 
 async def ended_link(town: Town) -> FakeEnclave:
     """Wait until the link has given up."""
-    assert town.host._linking is not None
-    await town.host._linking
+    await next(task for task in town.host._running if task.get_name() == "the enclave link")
     assert not town.host.link.ready
     assert (await town.client().get("/readyz")).status_code == 503
     return town.enclave

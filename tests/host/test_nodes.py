@@ -10,9 +10,18 @@ from tests.host.town import Town
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from pinaivu_shared.signed import Signed
+from pinaivu_shared.canonical import decode
+from pinaivu_shared.money import parse_usdc
+from pinaivu_shared.signed import Signed, verify_enclave
+from pinaivu_shared.terms import NodeReport
 from pinaivu_shared.wire import node as wire
-from pinaivu_shared.wire.link import PostSealedQuote, RegisterNode, RequestChallenge, WithdrawQuotes
+from pinaivu_shared.wire.link import (
+    PostSealedQuote,
+    ReadNodeReport,
+    RegisterNode,
+    RequestChallenge,
+    WithdrawQuotes,
+)
 
 pytestmark = pytest.mark.anyio
 PUBLIC_KEY = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -131,6 +140,30 @@ async def test_a_quote_that_the_enclave_refuses_ends_the_session(town: Town) -> 
     await node.send(wire.PostQuote(b"sealed"))
     await node.gone()
     assert node.goodbyes[0].code == "refused_quote"
+
+
+async def test_a_node_that_asks_how_it_stands_gets_the_enclaves_word(town: Town) -> None:
+    node = await town.node()
+    receipt = await town.client().get(f"/v1/receipts/{(await town.chat()).json()['request_id']}")
+    signed = await node.ask()
+    payload = verify_enclave("node-report", signed, node.manifest.receipt_public_key())
+    report = decode(payload, NodeReport, check="report")
+    assert (report.node_id, report.session, report.wins, report.losses) == (node.node_id, node.session, 1, 0)
+    assert report.earned == parse_usdc(receipt.json()["payment_amount"]) > 0
+    assert [(quote.model, quote.running) for quote in report.quotes] == [("m", 0)]
+
+
+async def test_a_node_that_asks_faster_than_it_is_answered_is_sent_away(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinaivu_host.nodes.WISHES_WAITING_MAX", 3)
+    town.enclave.silent_on = (ReadNodeReport,)
+    node = await town.node()
+    for _ in range(5):
+        await node.send(wire.RequestReport())
+    await node.gone()
+    assert node.goodbyes[0].code == "protocol_error"
+    assert len(town.enclave.all_of(ReadNodeReport)) == 1
 
 
 async def test_withdrawn_models_are_not_offered(town: Town) -> None:

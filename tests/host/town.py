@@ -1,24 +1,29 @@
 """A host on real sockets for each test: fake enclave, fake nodes, everything between them as it is deployed."""
 
 import asyncio
+import secrets
 import socket
 from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.host.fake_enclave import FakeEnclave
+from tests.host.fake_enclave import OPERATOR_KEY, FakeEnclave, signed_order
 from tests.host.fake_node import FakeNode, Script, echoing
 
 from pinaivu_host.host import Host, HostSettings
 from pinaivu_host.link_address import parse_address
 from pinaivu_host.listening_address import parse_listening_address
 from pinaivu_host.server import GatewayServer, listen, make_server
+from pinaivu_host.store.accounts import new_account_id
 from pinaivu_host.store.database import sqlite_url
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms, NodeTerms
-from pinaivu_simulator.market import NO_KMS, NO_OPERATOR
+from pinaivu_shared.terms import Deposit
+from pinaivu_shared.wire.link import OrderRecorded
+from pinaivu_simulator.market import NO_KMS
 
 ADMIN_KEY = "admin-key-of-the-tests"
+CREDIT = 100_000_000
 CONFIGURATION = Configuration(
     version=1,
     platform="simulator",
@@ -29,7 +34,7 @@ CONFIGURATION = Configuration(
         ModelTerms(model="a/b:1", input_reserve_price=1, output_reserve_price=1, expected_completion_tokens=100),
     ),
     fee_bps=1000,
-    operator_key=NO_OPERATOR.hex(),
+    operator_key=OPERATOR_KEY.public_key().public_bytes_raw().hex(),
     nodes=NodeTerms(prior_bps=5000, probation_slots=1024, suspension_ms=60_000, statement_period_ms=60_000),
     jobs=JobLimits(attempts=3, first_token_ms=60_000, duration_ms=600_000),
     metering=MeteringLimits(completion_allowance=16, template_allowance=1024, recount_tolerance_bps=0),
@@ -57,11 +62,20 @@ class Town:
         await self.enclave.start()
         await self.open_host()
         await self.host.link.wait_ready()
-        self.account_id, self.key = await self.host.accounts.create(name="tests", credit=10_000_000)
+        self.account_id, self.key = await self.account("tests", credit=CREDIT)
         return self
 
+    async def account(self, name: str, *, credit: int) -> tuple[str, str]:
+        """An account with this much credit (micro-USDC), and a key of it."""
+        account_id = new_account_id()
+        key = await self.host.accounts.create(name=name, account_id=account_id)
+        order = deposit(account_id, credit, origin=self.configuration.origin)
+        recorded = await self.host.link.call(signed_order(order), OrderRecorded)
+        await self.host.journal.durable(recorded.index)
+        return account_id, key
+
     async def open_host(self) -> None:
-        defaults: dict[str, Any] = {"admin_key": ADMIN_KEY, "queue_ms": 30_000}
+        defaults: dict[str, Any] = {"admin_key": ADMIN_KEY, "operator_key": OPERATOR_KEY, "queue_ms": 30_000}
         self.host = Host(
             HostSettings(
                 enclave=parse_address(f"unix:{self.enclave.path}"),
@@ -91,6 +105,8 @@ class Town:
         await self.enclave.stop()
 
     async def node(self, script: Script | None = None, **settings: Any) -> FakeNode:
+        """A node that asks for a little more than those before it, so that it wins when they do not answer."""
+        settings = {"rank": len(self.nodes)} | settings
         node = await FakeNode(self.port, script or echoing("Hel", "lo"), **settings).start()
         self.nodes.append(node)
         return node
@@ -107,6 +123,11 @@ class Town:
 
     async def chat(self, **fields: Any) -> httpx.Response:
         return await self.client().post("/v1/chat/completions", json=request(**fields))
+
+
+def deposit(account_id: str, amount: int, *, origin: str = CONFIGURATION.origin) -> Deposit:
+    """An order that gives credit to an account."""
+    return Deposit(origin=origin, reference=secrets.token_hex(8), account=account_id, amount=amount, fund="deposits")
 
 
 def request(**fields: Any) -> dict[str, Any]:
