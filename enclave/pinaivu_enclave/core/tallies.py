@@ -1,9 +1,14 @@
 """How each node fared in the auctions of this epoch: for its operator's eyes only, so it is in no leaf."""
 
+from typing import Final
+
 import msgspec
 
 from pinaivu_shared.money import BASIS_POINTS
 from pinaivu_shared.second_score import Transcript
+
+MARGIN_MAX_BPS: Final = 1_000_000
+"""A score a hundred times the winner's counts as that: one that bids next to nothing must not make averages absurd."""
 
 
 class Tally(msgspec.Struct):
@@ -32,4 +37,4 @@ class Tallies:
         for loser in others:
             tally = self._tallies.setdefault(loser.bid.node_id, Tally())
             tally.losses += 1
-            tally.margins_bps += (int(loser.score) - best) * BASIS_POINTS // best
+            tally.margins_bps += min(MARGIN_MAX_BPS, (int(loser.score) - best) * BASIS_POINTS // best)
