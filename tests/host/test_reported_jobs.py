@@ -7,14 +7,17 @@ from tests.host.fake_node import Offered, Script, echoing
 from tests.host.town import Town, request
 
 from pinaivu_host.errors import CommandRefusedError
+from pinaivu_host.job_channel import JobChannel
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.leaves import SuspensionLeaf
 from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.sse import data_events
 from pinaivu_shared.wire import node as wire
 from pinaivu_shared.wire.link import (
     AcceptAward,
     HostCommand,
+    Introduce,
     JobSettled,
     OpenJob,
     ReportFailure,
@@ -177,6 +180,33 @@ async def test_the_same_proof_again_and_one_of_no_job_change_nothing(town: Town)
     await town.enclave.heard(ReportProof, count=2)
     assert (await town.chat()).status_code == 200
     assert town.enclave.logged(SuspensionLeaf) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [([], None), ([b"a"], None), ([b"a", b"a"], None), ([b"a", b"b"], b"b"), ([b"a", b"a", b"b", b"c"], b"b")],
+)
+async def test_of_all_proofs_the_first_that_differs_is_kept_as_evidence(said: list[bytes], kept: bytes | None) -> None:
+    channel = JobChannel(lambda: None)
+    for payload in said:
+        channel.put(wire.Prove("req_" + "0" * 26, Signed(payload, b"")), len(payload))
+    assert [one.proof.payload for one in channel.take() if isinstance(one, wire.Prove)] == said[:1]
+    assert (channel.second_proof and channel.second_proof.payload) == kept
+
+
+async def test_a_job_whose_settlement_stays_unknown_is_held_by_nobody_here(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinaivu_host.gateway.settlement.RECONNECT_LIMIT_S", 0.05)
+    node = await town.node()
+    town.enclave.silent_on = (SettleJob,)
+    answer = asyncio.ensure_future(town.chat())
+    await town.enclave.heard(SettleJob)
+    town.enclave.silent_on = (SettleJob, Introduce)
+    town.enclave.drop()
+    assert (await answer).json()["error"]["code"] == "coordinator_unavailable"
+    connection = town.host.nodes._by_session[node.session]
+    assert (connection.jobs, town.host.nodes._running) == ({}, {})
 
 
 async def test_a_node_that_floods_with_late_proofs_is_sent_away(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
