@@ -1,4 +1,4 @@
-"""`pinaivu node`: run a node, or show its identity."""
+"""`pinaivu node`: run a node, see how it stands and what it gets, show its identity."""
 
 import argparse
 import json
@@ -6,10 +6,10 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pinaivu_shared.errors import CallerError, UnreadableError
-from pinaivu_shared.flags import add_flag
+from pinaivu_shared.flags import add_flag, add_switch
 
 _USAGE: Final = 2
 _NOT_GIVEN: Final = ""
@@ -45,12 +45,50 @@ def node(arguments: list[str]) -> int:
         add_flag(run, name, default=_NOT_GIVEN, text=text)
     key = commands.add_parser("key", help="show the node's id and public key, made at the first use")
     add_flag(key, "data-dir", default=_NOT_GIVEN, text=_FLAGS["data-dir"])
+    _add_operator_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
-        return _run(chosen) if chosen.command == "run" else _show_key(chosen.data_dir)
+        return _command(chosen)
     except (CallerError, UnreadableError) as error:
         print(f"pinaivu node: {error}", file=sys.stderr)
         return _USAGE
+
+
+def _add_operator_commands(commands: Any) -> None:  # noqa: ANN401 - argparse has no public type for it
+    status = commands.add_parser("status", help="show what the node does and how it stands; exits 1 when none runs")
+    earnings = commands.add_parser("earnings", help="show what the node has earned, what is payable and what was paid")
+    statement = commands.add_parser("statement", help="download a settlement statement and verify it offline")
+    statement.add_argument(
+        "statement", metavar="STATEMENT", help="its number, `latest`, or a file with one that was downloaded"
+    )
+    for command in (status, earnings, statement):
+        add_flag(command, "data-dir", default=_NOT_GIVEN, text=_FLAGS["data-dir"])
+        add_switch(command, "json", text="print one object")
+    add_switch(status, "watch", text="go on until Ctrl-C: a live table, or with --json a line for each new status")
+    for command in (earnings, statement):
+        add_flag(command, "gateway", default=_NOT_GIVEN, text="URL of the gateway; the one of the node unless given")
+    add_flag(statement, "trust", default=None, text="trust file")
+    add_flag(statement, "output", default=_NOT_GIVEN, text="file to keep the statement in, with all that verifies it")
+
+
+def _command(chosen: argparse.Namespace) -> int:
+    match chosen.command:
+        case "run":
+            return _run(chosen)
+        case "key":
+            return _show_key(chosen.data_dir)
+        case "status":
+            from pinaivu_node.status_commands import show_status
+
+            return show_status(chosen)
+        case "earnings":
+            from pinaivu_node.earnings_commands import show_earnings
+
+            return show_earnings(chosen)
+        case _:
+            from pinaivu_node.statement_commands import show_statement
+
+            return show_statement(chosen)
 
 
 def _show_key(data_dir: str) -> int:

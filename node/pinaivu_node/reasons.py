@@ -1,0 +1,43 @@
+"""What the reasons on receipts and suspensions mean to the node's operator (docs/operators.md has the table)."""
+
+from typing import Final
+
+MEANINGS: Final = {
+    "": "answered",
+    "usage_missing": "the engine gave no token counts, so nothing is paid",
+    "usage_cut": "claimed more tokens than were delivered; paid what was",
+    "usage_recounted": "claimed more tokens than the answer has when counted again; paid that count",
+    "usage_absurd": "claimed what the award itself rules out; nothing is paid and the node is suspended",
+    "prompt_cut": "claimed more prompt tokens than the request has room for; paid up to the award's limit",
+    "credit_limit": "the customer's credit paid for fewer prompt tokens than there were",
+    "conflicting_proofs": "signed two different proofs of one job, and the node is suspended",
+    "response_mismatch": "proved another answer than the one that was delivered",
+    "no_proof": "sent no proof of the answer",
+    "invalid_proof": "signed a proof of another job, award or session, or signed it wrongly",
+    "not_accepted": "the job ended before the node accepted it",
+    "nothing_delivered": "the caller left before anything was delivered",
+    "node_failed": "the node said that it failed",
+    "node_disconnected": "the connection to the node was lost",
+    "protocol_violation": "sent what the protocol does not allow",
+    "timeout": "no first token, or no end, within the award's time",
+    "deadline": "the job was still open after the award's time, and the market closed it",
+    "overflow": "sent faster than the gateway could pass on",
+    "answer_too_long": "sent more than an answer may have",
+    "busy": "declined: no slot was free, though one was quoted",
+    "draining": "the node was leaving",
+    "engine_unavailable": "declined: the engine did not answer, or not in time",
+    "invalid_award": "declined: the award did not hold",
+    "context_length_exceeded": "declined: the request is longer than the context",
+    "unsupported_request": "declined: the engine cannot do what was asked for",
+    "client_disconnected": "the caller left; what was delivered is paid",
+    "client_stalled": "the caller stopped reading; what was delivered is paid",
+    "shutting_down": "the gateway was leaving; what was delivered is paid",
+    "host_restarted": "the gateway lost the job when it was restarted",
+    "coordinator_unavailable": "the gateway could not reach the enclave",
+}
+"""Every reason that the market has; a gateway may name others."""
+
+
+def meaning(reason: str) -> str:
+    """The reason in words, itself where it has none."""
+    return MEANINGS.get(reason, reason)
