@@ -15,6 +15,8 @@ COMMANDS = (
     "demo",
     "host serve",
     "host create-key",
+    "host create-operator-key",
+    "host sign-order",
     "host kms-policy",
     "image build",
     "image lock",

@@ -67,8 +67,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         text="file with the operator's key; without it orders are taken that were signed elsewhere, and none is made",
     )
     add_flag(parser, "max-body-bytes", default=str(10 * 1024 * 1024), text="largest request body")
-    add_flag(parser, "queue-ms", default="5000", text="how long a request may wait for a free slot")
-    add_flag(parser, "queue-max", default="256", text="how many requests may wait for a free slot")
+    add_flag(parser, "queue-ms", default="5000", text="how long a request may wait for a free slot, or for its credit")
+    add_flag(
+        parser, "queue-max", default="256", text="how many requests may wait for a free slot; as many for their credit"
+    )
     add_flag(parser, "drain-ms", default="25000", text="how long running answers may go on after SIGTERM")
     add_flag(parser, "log-level", default="info", text="debug, info, warning or error")
 
@@ -159,6 +161,7 @@ def _create_key(options: argparse.Namespace) -> int:
     accounts = Accounts(database)
     api_key = asyncio.run(accounts.create(name=options.account, account_id=account_id, deposit=deposit))
     database.close()
+    print(f"pinaivu host: opened {account_id}", file=sys.stderr)
     print(api_key)
     return 0
 

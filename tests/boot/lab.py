@@ -34,6 +34,7 @@ from pinaivu_shared.eif.format import parse_eif
 from pinaivu_shared.eif.measurements import measure
 from pinaivu_shared.epoch import VerifiedEpoch
 from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.key_file import make_key_file, public_bytes, read_key_file
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_simulator.kms.folder import KmsFolder, read_policy
 from pinaivu_simulator.kms.judge import Attested
@@ -84,7 +85,12 @@ class LabFolder:
         self.kms = KmsFolder(folder / "kms")
         terms = KmsTerms(key_arn=self.kms.key_arn, tls_root=self.kms.tls_root.hex())
         self.origin = f"lab.test/{secrets.token_hex(4)}"
-        self.configuration = market_configuration(self.origin, ["echo"], platform="qemu", kms=terms)
+        self.operator_key_file = folder / "operator.key"
+        make_key_file(self.operator_key_file)
+        operator_key = public_bytes(read_key_file(self.operator_key_file))
+        self.configuration = market_configuration(
+            self.origin, ["echo"], operator_key=operator_key, platform="qemu", kms=terms
+        )
         (folder / "configuration.json").write_bytes(self.configuration)
         self.policy, self.data_dir = folder / "policy.json", folder / "host"
         self.data_dir.mkdir()
@@ -229,13 +235,15 @@ def _host_command(lasting: LabFolder, machine: Machine, port: int, kms_port: int
         sys.executable, "-m", "pinaivu_shared.command", "host", "serve", "--listen", f"127.0.0.1:{port}",
         "--enclave", machine.link, "--kms-listen", machine.kms_listen, "--kms-connect", f"127.0.0.1:{kms_port}",
         "--configuration", str(lasting.folder / "configuration.json"), "--data-dir", str(lasting.data_dir),
+        "--operator-key-file", str(lasting.operator_key_file),
     ]  # fmt: skip
 
 
 def _create_key(lasting: LabFolder) -> str:
     command = [
         sys.executable, "-m", "pinaivu_shared.command", "host", "create-key", "--data-dir", str(lasting.data_dir),
-        "--account", "lab", "--credit", "10", "--create",
+        "--account", "lab", "--credit", "10", "--create", "--operator-key-file", str(lasting.operator_key_file),
+        "--configuration", str(lasting.folder / "configuration.json"),
     ]  # fmt: skip
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

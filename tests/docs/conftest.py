@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 from tests.network.conftest import Description, http, running
 
@@ -19,6 +20,9 @@ class Service(NamedTuple):
     given: dict[str, str]
     simulated: dict[str, str]
     """What a reader of a simulated service sets in addition: nobody verifies such documents by default."""
+    operators: dict[str, str]
+    """What its operator knows besides."""
+    folder: Path
 
     def write_pcrs(self, folder: Path) -> None:
         """What `pinaivu image pcrs --json` would print of an image that the simulator ran."""
@@ -41,4 +45,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             "MODEL": "echo",
             "REQUEST_ID": request_id,
         }
-        yield Service(network, given, {"PINAIVU_PLATFORM": "simulator", "PINAIVU_ROOT": str(root)})
+        simulated = {"PINAIVU_PLATFORM": "simulator", "PINAIVU_ROOT": str(root)}
+        operators = {"ADMIN_KEY": network["admin_key"], "ACCOUNT": _account(network)}
+        yield Service(network, given, simulated, operators, folder)
+
+
+def _account(network: Description) -> str:
+    """The account of the network's API key, which its first deposit names."""
+    url = network["base_url"].removesuffix("/v1") + "/admin/v1/orders"
+    orders = httpx.get(url, headers={"authorization": f"Bearer {network['admin_key']}"}, trust_env=False).json()
+    found: str = orders["orders"][0]["account_id"]
+    return found

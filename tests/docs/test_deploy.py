@@ -6,6 +6,7 @@
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.docs.shell import run_blocks
 from pinaivu_shared.attestation.policy import configuration_pcr
 from pinaivu_shared.configuration import Configuration, canonical_configuration, parse_configuration
 from pinaivu_shared.wire.ports import HEARTBEAT_PORT, KMS_PORT, LINK_PORT
+from pinaivu_simulator.market import NO_OPERATOR
 
 PAGE = DOCS / "deploy.md"
 TEXT = PAGE.read_text()
@@ -78,7 +80,7 @@ def test_every_key_of_the_configuration_is_explained() -> None:
     table = section(PAGE, "3. The key and the configuration, on your own machine").split("| key | means |")[1]
     shown = json.loads(readable)
     assert set(shown) == set(fields_of(Configuration))
-    nested = [*shown["kms"], *shown["models"][0], *shown["jobs"], *shown["metering"]]
+    nested = [*shown["kms"], *shown["models"][0], *shown["nodes"], *shown["jobs"], *shown["metering"]]
     for name in {*shown, *nested} - {"model", "kms"}:
         assert re.search(rf"`([a-z]+\.)?{name}`", table), name
 
@@ -183,11 +185,24 @@ def test_waiting_for_the_service_ends_when_it_is_ready(service: Service, tmp_pat
     assert json.loads(ended.stdout)["nodes"] == 1
 
 
-def test_trust_file_request_and_receipt_come_out_of_the_pages_own_commands(service: Service, tmp_path: Path) -> None:
+def test_credit_trust_file_request_and_receipt_come_out_of_the_pages_own_commands(
+    service: Service, tmp_path: Path
+) -> None:
     service.write_pcrs(tmp_path)
+    for name in ("operator.key", "configuration.json"):
+        shutil.copy(service.folder / name, tmp_path)
     section_five = blocks(section(PAGE, "5. Account, trust file, node, request"), "sh")
     here = [block for block in section_five if not block.startswith(("sudo", ".venv/bin/pinaivu node"))]
     assert len(here) == len(section_five) - 2
-    ended = run_blocks(here, tmp_path, service.given | service.simulated)
+    run = [block.replace("http://127.0.0.1:8080", service.given["SERVICE"]) for block in here]
+    ended = run_blocks(run, tmp_path, service.given | service.operators | service.simulated)
     assert ended.returncode == 0, ended.stderr
+    assert '"amount":"10.000000","fund":"deposits"' in ended.stdout
+    assert '"state":"recorded"' in ended.stdout
     assert "outcome              completed" in ended.stdout
+
+
+def test_the_operators_key_of_the_page_is_nobodys() -> None:
+    """Whoever forgets to put in his own gives credit to nobody, and nobody else does."""
+    (readable,) = blocks(TEXT, "json")
+    assert bytes.fromhex(json.loads(readable)["operator_key"]) == NO_OPERATOR

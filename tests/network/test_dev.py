@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.network.conftest import Description, running
 
 from pinaivu_shared.enrolment import read_measurements
@@ -48,6 +49,19 @@ def test_parts_that_outlive_their_supervisor_keep_the_folder_and_are_named(tmp_p
         fcntl.flock(lock, fcntl.LOCK_EX)  # once they are gone the folder is free
     with running(tmp_path, "echo", nodes=1) as network:
         assert network["models"] == ["echo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("vault.secret", b"", "is of a version before KMS"),
+        ("configuration.json", b'{"version":1,"kms":{}}', "is of a version before credit was in the enclave"),
+    ],
+)
+def test_a_folder_of_an_older_version_is_refused(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    check_refused(dev("--engine", "echo", "--port", "0", "--data-dir", tmp_path), f"{tmp_path} {why}")
+    assert (tmp_path / name).read_bytes() == content
 
 
 def test_the_measurements_to_rehearse_an_audit_with_lie_in_the_folder(

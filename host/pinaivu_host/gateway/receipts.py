@@ -62,7 +62,7 @@ class Receipts:
 def _bundle(found: Evidence, proof: str) -> bytes:
     shown: dict[str, Any] = {
         "receipt": msgspec.Raw(found.receipt),
-        "opening": {"salt": found.salt.hex()},
+        **({} if found.salt is None else {"opening": {"salt": found.salt.hex()}}),
         "attestation": base64.b64encode(found.document).decode(),
         "manifest": msgspec.Raw(found.manifest),
         "configuration": msgspec.Raw(found.configuration),

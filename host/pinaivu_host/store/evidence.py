@@ -22,11 +22,14 @@ from pinaivu_shared.signed import Signed
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Stored canonical bytes, unchanged. `proof` is None where the node gave none that counted."""
+    """Stored canonical bytes, unchanged. `node_proof` is None where the node gave none that counted.
+
+    `salt` is None where the host died before the receipt came: it was only in memory.
+    """
 
     receipt: bytes
     index: int
-    salt: bytes
+    salt: bytes | None
     document: bytes
     manifest: bytes
     configuration: bytes
