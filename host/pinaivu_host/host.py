@@ -15,6 +15,7 @@ from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.attestation import Attestation
 from pinaivu_host.gateway.chat import DEFAULT_BODY_BYTES_MAX, ChatCompletions
 from pinaivu_host.gateway.health import Health
+from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.operators import Operators
@@ -31,6 +32,7 @@ from pinaivu_host.outbox import Outbox
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
+from pinaivu_host.store.idempotency import KeyStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_host.store.operators import NodeRecords
@@ -109,6 +111,7 @@ class Host:
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
         )
+        self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
         self.app: Final = Gateway(self._routes())
         self._running: list[asyncio.Task[None]] = []
 
@@ -117,6 +120,7 @@ class Host:
         self._bridge.start()
         await self.journal.start()
         await self.first_quotes.load()
+        await self.idempotency.start()
         for name, work in (("the enclave link", self.link.run()), ("the outbox", self.outbox.run())):
             task = asyncio.create_task(work, name=name)
             task.add_done_callback(_log_end)
@@ -135,12 +139,13 @@ class Host:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._bridge.stop()
+        await self.idempotency.stop()
         await self.journal.close()
         self._database.close()
 
     def _routes(self) -> list[BaseRoute]:
         settings, market = self._settings, self.market
-        chat = ChatCompletions(market, self.accounts, max_body_bytes=settings.max_body_bytes)
+        chat = ChatCompletions(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
         models = Models(self.nodes, self.first_quotes, self.accounts)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
         operators = Operators(NodeRecords(self._database), market.evidence, self.journal)

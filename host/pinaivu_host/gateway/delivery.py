@@ -9,11 +9,12 @@ from starlette.types import Send
 
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.errors import ApiError, Header
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.responses import response_start, send_error, send_json
 from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE, ChunkWriter, error_event, usage_of
 from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta
 
@@ -37,6 +38,9 @@ class Sink(Protocol):
     async def keep_alive(self) -> None:
         """Show signs of life if it is time."""
 
+    async def conclude(self, proof: Signed | None) -> None:
+        """The node has proven all that was relayed; return when the job may be settled."""
+
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
         """Hand on the end: the receipt is durable."""
 
@@ -50,8 +54,9 @@ class Sink(Protocol):
 class StreamSink:
     """Server-sent events. The status line waits for the first piece, or for SILENCE_LIMIT_S."""
 
-    def __init__(self, send: Send, order: Order, departure: Departure) -> None:
+    def __init__(self, send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> None:
         self._send, self._order, self._departure = send, order, departure
+        self._headers = (_salt(order), *headers)
         chat = order.chat
         self._chunks = ChunkWriter(order.envelope, with_usage=chat.wants_usage(), with_logprobs=bool(chat.logprobs))
         self._loop = asyncio.get_running_loop()
@@ -73,6 +78,9 @@ class StreamSink:
         if self._loop.time() >= self.silent_until:
             await self._write(KEEP_ALIVE)
 
+    async def conclude(self, proof: Signed | None) -> None:
+        """Nothing is kept."""
+
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
         """The finish chunk, the usage chunk if asked for, [DONE]."""
         last = self._chunks.finish(
@@ -87,7 +95,7 @@ class StreamSink:
         if self._begun:
             await self._write(error_event(error.body(self._order.command.request_id)), more=False)
         else:
-            await _fail(self._send, error, self._order)
+            await send_error(self._send, error, request_id=self._order.command.request_id, headers=self._headers)
 
     def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
         """Everything that `answer` holds has been accepted by the server, but for its end."""
@@ -96,7 +104,7 @@ class StreamSink:
     async def _write(self, events: bytes, *, more: bool = True) -> None:
         if not self._begun:
             self._begun = True
-            headers = (*HEADERS, _salt(self._order))
+            headers = (*HEADERS, *self._headers)
             request_id = self._order.command.request_id
             await self._send(response_start(200, CONTENT_TYPE, request_id=request_id, headers=headers))
             events = self._chunks.role() + events
@@ -109,8 +117,9 @@ class WholeSink:
 
     silent_until = NEVER
 
-    def __init__(self, send: Send, order: Order) -> None:
+    def __init__(self, send: Send, order: Order, headers: tuple[Header, ...] = ()) -> None:
         self._send, self._order = send, order
+        self._headers = (_salt(order), *headers)
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
         """Keep the pieces."""
@@ -119,6 +128,9 @@ class WholeSink:
 
     async def keep_alive(self) -> None:
         """There is no way to show life before the answer is there."""
+
+    async def conclude(self, proof: Signed | None) -> None:
+        """Nothing is kept."""
 
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
         """The `chat.completion` object."""
@@ -131,12 +143,12 @@ class WholeSink:
         body["usage"] = usage_of(receipt.prompt_tokens, receipt.completion_tokens)
         body["request_id"] = request_id
         encoded = msgspec.json.encode(body)
-        sending = send_json(self._send, encoded, request_id=request_id, headers=(_salt(self._order),))
+        sending = send_json(self._send, encoded, request_id=request_id, headers=self._headers)
         await _in_time(sending)
 
     async def fail(self, error: ApiError) -> None:
         """An error response."""
-        await _fail(self._send, error, self._order)
+        await send_error(self._send, error, request_id=self._order.command.request_id, headers=self._headers)
 
     def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
         """All of a complete answer, nothing of any other."""
@@ -145,10 +157,6 @@ class WholeSink:
 
 def _salt(order: Order) -> tuple[str, str]:
     return ("x-pinaivu-salt", order.salt.hex())
-
-
-async def _fail(send: Send, error: ApiError, order: Order) -> None:
-    await send_error(send, error, request_id=order.command.request_id, headers=(_salt(order),))
 
 
 async def _in_time(sending: Awaitable[None]) -> None:

@@ -110,6 +110,7 @@ class Job:
         raise _no_answer(reason)
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
+        await self._sink.conclude(attempt.proof)
         delivery = self._sink.delivered(attempt.answer, complete=True)
         receipt = await self._settlement.settle(Ending("completed", "", delivery, attempt.proof))
         if receipt.outcome != "completed":

@@ -164,3 +164,18 @@ SEALED_VAULTS: Final = Table(  # what KMS needs to give an enclave its vault sec
     Column("sealed", LargeBinary, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
+
+IDEMPOTENCY_KEYS: Final = Table(  # for a day: which job an `Idempotency-Key` began, and the answer if it came to one
+    "idempotency_keys",
+    METADATA,
+    Column("account_id", String(64), primary_key=True),
+    Column("key_sha256", LargeBinary(32), primary_key=True),
+    Column("body_sha256", LargeBinary(32), nullable=False),
+    Column("request_id", String(40), nullable=False, unique=True),
+    Column("salt", LargeBinary(32), nullable=False),
+    Column("begun_ms", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),  # of the answer
+    Column("answer", LargeBinary, nullable=True),
+    Index("idempotency_keys_of_account", "account_id", "begun_ms", "size_bytes"),
+    Index("idempotency_keys_by_age", "begun_ms"),
+)

@@ -1,0 +1,64 @@
+"""The header `Idempotency-Key`, and what makes two requests the same one."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import Scope
+
+from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
+from pinaivu_host.gateway.order import Order
+from pinaivu_host.store.idempotency import KeyUse, Place, place_of
+from pinaivu_shared.commitments import canonical_bytes
+
+NAME: Final = "Idempotency-Key"
+KEY_CHARACTERS_MAX: Final = 255
+REPLAYED: Final = ("idempotent-replayed", "true")
+"""On every answer but the one to the request that began the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with a key. `check_payer` raises ApiError unless a new job may be begun on the account's credit."""
+
+    place: Place
+    body_sha256: bytes
+    order: Order
+    check_payer: Callable[[], Awaitable[object]]
+
+    def use(self) -> KeyUse:
+        """The key's use by this request, should it begin a job."""
+        return KeyUse(self.place, self.body_sha256, self.order.command.request_id, self.order.salt)
+
+
+def read_key(scope: Scope) -> str | None:
+    """The key of a request, None where it sends none; ApiError (400) for what is no key, or for two of them."""
+    sent = [value for name, value in scope["headers"] if name == NAME.lower().encode()]
+    if not sent:
+        return None
+    key: str = sent[0].decode("latin-1")
+    if len(sent) > 1:
+        raise _invalid("was sent twice")
+    if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
+        raise _invalid(f"has {len(key)} characters instead of 1 to {KEY_CHARACTERS_MAX}")
+    if not (key.isascii() and key.isprintable()):
+        raise _invalid("may have printable ASCII characters only")
+    return key
+
+
+def digest_body(path: str, body: dict[str, Any]) -> bytes:
+    """SHA-256 over path, NUL and RFC 8785 of the body: equal for bodies that mean the same, however they are written.
+
+    VerificationError for a body without a canonical form, of which no order can be made either.
+    """
+    return hashlib.sha256(path.encode() + b"\0" + canonical_bytes(body)).digest()
+
+
+def asked(key: str, body_sha256: bytes, order: Order, check_payer: Callable[[], Awaitable[object]]) -> Asked:
+    """What is asked under this key of the order's account."""
+    return Asked(place_of(order.caller.account_id, key), body_sha256, order, check_payer)
+
+
+def _invalid(reason: str) -> ApiError:
+    return ApiError(INVALID_REQUEST, f"the header {NAME} {reason}", param=NAME)
