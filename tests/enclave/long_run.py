@@ -96,7 +96,7 @@ class LongRun:
     def run(self) -> None:
         """All of it."""
         steps = {
-            self.open_job: 20, self.advance: 85, self.lie: 4, self.repeat: 4, self.acknowledge: 2, self.time_passes: 2,
+            self.open_job: 35, self.advance: 75, self.lie: 4, self.repeat: 4, self.acknowledge: 2, self.time_passes: 2,
             self.quote: 2, self.order: 2, self.late_proof: 2, self.report: 1, self.come_or_go: 0.3, self.reconnect: 0.3,
             self.other_host: 0.03,
         }  # fmt: skip
@@ -167,7 +167,7 @@ class LongRun:
             answer.proof,
         )
         settle = msgspec.structs.replace(settle, **lies)
-        self.checks.delivered[request_id] = settle.delivery.delivered_bytes
+        self.checks.told(settle)
         self.told(settle)
         node = self.actors[work.award.node_id]
         if node.kind == "conflicting":

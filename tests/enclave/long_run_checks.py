@@ -22,6 +22,7 @@ class Checks:
         self.open: dict[str, Work] = {}
         self.held = 0
         self.delivered: dict[str, int] = {}
+        self.proofs: dict[str, str] = {}
         self.running: dict[str, int] = {}
         self.transcripts: dict[str, bytes] = {}
         self.replayer = Replayer(self.transcripts)
@@ -34,6 +35,9 @@ class Checks:
                 leaves.append(json.loads(effect.leaf))
                 if "request_commitment" in leaves[-1]:
                     self._settled(leaves[-1])
+                if leaves[-1].get("type") == "statement":
+                    durable = self.market.coordinator._journal.durable
+                    assert max(leaves[-1]["receipts"]) < durable, "a receipt is stated that no checkpoint covers"
             if isinstance(effect, link.Awarded):
                 self._awarded(effect, accounts[effect.request_id])
         self.balances()
@@ -45,6 +49,12 @@ class Checks:
         assert sum(found.values()) == 0
         assert all(amount >= 0 for name, amount in found.items() if name not in {"deposits", "promotions"}), found
         assert found.get("hold", 0) == self.held
+
+    def told(self, settle: link.SettleJob) -> None:
+        """What the host is about to say of a delivery, with which proof."""
+        self.delivered[settle.request_id] = settle.delivery.delivered_bytes
+        if settle.proof:
+            self.proofs[digest_of(settle.proof.payload)] = json.loads(settle.proof.payload)["award"]
 
     def _cost(self, work: Work) -> int:
         cap = work.award.payment_cap
@@ -83,7 +93,8 @@ class Checks:
         assert payment <= award.payment_cap
         if payment:
             assert work.stage, "paid without an acceptance"
-            assert receipt["node_proof"], "paid without a proof"
+            proven = self.proofs.get(receipt["node_proof"])
+            assert proven == digest_of(work.awarded.award.payload), "paid without a proof for this very award"
             assert receipt["outcome"] != "failed"
             allowance = self.market.configuration.metering.completion_allowance
             assert receipt["completion_tokens"] <= self.delivered[award.request_id] + allowance
@@ -95,6 +106,7 @@ class Checks:
             if "auction" in leaf:
                 self.transcripts.pop(leaf["auction"]["transcript"], None)
                 self.delivered.pop(leaf["request_id"], None)
+                self.proofs.pop(leaf["node_proof"], None)
 
     def restart(self, market: Market) -> None:
         """The enclave died with its awards; another stands on the leaves that were kept."""

@@ -55,7 +55,7 @@ class Actor(Node):
 
     def __init__(self, market: Market, name: str, chance: random.Random) -> None:
         self.kind, self.chance = KINDS[name], chance
-        self.old_proofs: list[Signed] = []
+        self.old: list[tuple[Signed, str]] = []
         self.markup = chance.randint(0, 90)
         super().__init__(market, name, operator=f"operator-{name[-1]}")
 
@@ -73,9 +73,12 @@ class Actor(Node):
         return [self._offer(model) for model in models]
 
     def _offer(self, model: str) -> link.PostSealedQuote:
+        base = (
+            4_000 if self.kind in {"absurd", "conflicting", "replaying"} else 20_000
+        )  # what it costs, they mean to steal
         offer: link.PostSealedQuote = self.sealed_quote(
-            20_000 + 200 * self.markup,
-            60_000 + 600 * self.markup,
+            base + 200 * self.markup,
+            3 * base + 600 * self.markup,
             model=model,
             slots=self.chance.randint(1, 8),
             context_length=self.chance.choice([512, 2048, 8192]),
@@ -106,9 +109,9 @@ class Actor(Node):
             case "stalling" if tempted:
                 claim.update(prompt_tokens=0, completion_tokens=0)
         proof: Signed = self.proof(work.awarded, **claim)
-        if self.kind == "replaying" and self.old_proofs and tempted:
-            proof = chance.choice(self.old_proofs)
-        self.old_proofs = [*self.old_proofs[-5:], proof]
+        if self.kind == "replaying" and self.old and tempted:
+            proof, commitment = chance.choice(self.old)  # the host is in it too
+        self.old = [*self.old[-5:], (proof, commitment)]
         return Answer(proof, text_bytes, tokens, commitment)
 
 
