@@ -116,6 +116,13 @@ async def test_the_sums_are_those_of_the_enclaves_ledger_at_every_step(office: O
         assert (await check_sums(office, market, one))["statements"]
 
 
+async def test_summing_what_a_node_earned_looks_at_no_other_nodes_receipts(office: Office) -> None:
+    """Anybody may ask."""
+    query = "EXPLAIN QUERY PLAN SELECT sum(payment_micro_usdc) FROM receipts WHERE node_id = '' AND leaf_index > 0"
+    plan = await office.database.read(lambda connection: connection.exec_driver_sql(query).all())
+    assert [row.detail for row in plan] == ["SEARCH receipts USING INDEX receipts_of_node (node_id=? AND leaf_index>?)"]
+
+
 async def test_a_node_is_shown_with_its_operator(office: Office) -> None:
     market = Market()
     node = Node(market, "cheap", operator="alice").register()

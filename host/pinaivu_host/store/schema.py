@@ -90,6 +90,7 @@ RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt
     Column("attestation", String(80), nullable=False),  # digest
     Column("created_ms", BigInteger, nullable=False),
     Index("receipts_of_account", "account_id", "created_ms"),
+    Index("receipts_of_node", "node_id", "leaf_index"),
 )
 
 TRANSCRIPTS: Final = Table(
