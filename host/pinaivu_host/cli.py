@@ -71,6 +71,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(
         parser, "queue-max", default="256", text="how many requests may wait for a free slot; as many for their credit"
     )
+    add_flag(
+        parser,
+        "tokenizers",
+        default="",
+        text="MODEL=FILE,…: tokenizer.json of models whose answers are counted again, so that no node is paid for more",
+    )
     add_flag(parser, "drain-ms", default="25000", text="how long running answers may go on after SIGTERM")
     add_flag(parser, "log-level", default="info", text="debug, info, warning or error")
 
@@ -105,6 +111,7 @@ def _add_kms_policy(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
+    from pinaivu_host.gateway.recount import load_tokenizers
     from pinaivu_host.host import Host, HostSettings
     from pinaivu_host.link_address import parse_address
     from pinaivu_host.listening_address import parse_listening_address
@@ -128,6 +135,7 @@ def _serve(options: argparse.Namespace) -> int:
         max_body_bytes=_body_limit(_number(options.max_body_bytes, "max-body-bytes")),
         queue_ms=_number(options.queue_ms, "queue-ms"),
         queue_max=_number(options.queue_max, "queue-max"),
+        recounter=load_tokenizers(options.tokenizers),
         drain_ms=_number(options.drain_ms, "drain-ms"),
     )
     address = _host_port(options.listen, "listen")

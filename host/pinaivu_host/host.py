@@ -20,6 +20,7 @@ from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.operators import Operators
 from pinaivu_host.gateway.receipts import Receipts
+from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
 from pinaivu_host.kms_bridge import KmsBridge
 from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
 from pinaivu_host.link import EnclaveLink
@@ -67,6 +68,7 @@ class HostSettings:
     max_body_bytes: int = DEFAULT_BODY_BYTES_MAX
     queue_ms: int = 5000
     queue_max: int = 256
+    recounter: Recounter = NO_RECOUNTS
     drain_ms: int = 25_000
 
 
@@ -110,6 +112,7 @@ class Host:
             credit=Capacity(waiting_max=settings.queue_max),
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
+            recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
         self.app: Final = Gateway(self._routes())

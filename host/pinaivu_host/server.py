@@ -11,6 +11,7 @@ import uvicorn
 
 from pinaivu_host.gateway.app import Gateway
 from pinaivu_host.host import Host
+from pinaivu_host.node_websocket import NodeWebSocket
 from pinaivu_shared.wire.node import MAX_MESSAGE_BYTES
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
@@ -37,7 +38,7 @@ def make_server(app: Gateway) -> GatewayServer:
         uvicorn.Config(
             app,
             http="httptools",
-            ws="websockets-sansio",
+            ws=NodeWebSocket,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=2 * PING_INTERVAL_S,

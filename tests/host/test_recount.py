@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.host.fake_node import Offered
+from tests.host.town import Town
 
 import pinaivu_node.engines
 from pinaivu_host.gateway.recount import AT_ONCE_CHARACTERS, Recounter, load_tokenizers
@@ -59,3 +61,28 @@ async def test_a_model_without_a_known_tokenizer_is_not_recounted(recounter: Rec
 def test_what_cannot_be_used_is_named(given: str, said: str) -> None:
     with pytest.raises(CallerError, match=said):
         load_tokenizers(given)
+
+
+STORY = "Once upon a time there was a fox called Rusty who lived in the forest."
+
+
+@pytest.mark.parametrize(("claimed", "paid", "reason"), [(20, 20, ""), (30, 27, ""), (60, 27, "usage_recounted")])
+async def test_a_node_is_paid_for_the_tokens_of_its_text_and_no_more(
+    closed_town: Town, claimed: int, paid: int, reason: str
+) -> None:
+    """60 tokens would be within the bytes that were delivered: only the recount tells."""
+    closed_town.settings["recounter"] = load_tokenizers(f"m={TINY}")
+    town = await closed_town.open()
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta(STORY)
+        await offered.delta(finish_reason="stop")
+        await offered.prove(STORY, tokens=(11, claimed))
+
+    await town.node(script)
+    answer = (await town.chat()).json()
+    receipt = (await town.client().get(f"/v1/receipts/{answer['request_id']}")).json()
+    assert (receipt["completion_tokens"], receipt["reason"]) == (paid, reason)
+    assert answer["usage"]["completion_tokens"] == paid
+    await town.close()

@@ -6,6 +6,8 @@ the enclave or at a node is also ended there.
 
 import logging
 
+import msgspec
+
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.attempt import (
@@ -30,7 +32,7 @@ from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.settlement import Ending, Settlement
 from pinaivu_shared.receipt import Receipt
-from pinaivu_shared.wire.link import Awarded, JobSettled, ReportFailure
+from pinaivu_shared.wire.link import Awarded, Delivery, JobSettled, ReportFailure
 from pinaivu_shared.wire.node import Decline
 
 logger = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ class Job:
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
         await self._sink.conclude(attempt.proof)
-        delivery = self._sink.delivered(attempt.answer, complete=True)
+        delivery = await self._delivery(attempt, complete=True)
         receipt = await self._settlement.settle(Ending("completed", "", delivery, attempt.proof))
         if receipt.outcome != "completed":
             raise ApiError(NODE_FAILED, f"the node's proof does not hold: {receipt.reason}")
@@ -123,9 +125,15 @@ class Job:
         raise _no_answer(reason)
 
     async def _settle_left(self, attempt: Attempt) -> Receipt:
-        delivery = self._sink.delivered(attempt.answer, complete=False)
+        delivery = await self._delivery(attempt, complete=False)
         await self._settlement.settle(Ending("cancelled", self._departure.reason, delivery, attempt.proof))
         raise CallerLeftError
+
+    async def _delivery(self, attempt: Attempt, *, complete: bool) -> Delivery:
+        """What was handed over, counted again where that can be done."""
+        delivery = self._sink.delivered(attempt.answer, complete=complete)
+        recounted = await self._market.recounter.count(attempt.answer.choice(), model=self._order.command.model)
+        return msgspec.structs.replace(delivery, recounted_tokens=recounted)
 
 
 def _callers_mistake(decline: Decline) -> ApiError:

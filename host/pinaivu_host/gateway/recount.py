@@ -39,6 +39,9 @@ class Recounter:
         return await asyncio.to_thread(_count, tokenizer, text)
 
 
+NO_RECOUNTS: Final = Recounter({})
+
+
 def load_tokenizers(given: str) -> Recounter:
     """Tokenizers from `MODEL=FILE,MODEL=FILE`, each FILE a `tokenizer.json`; CallerError says which cannot be used."""
     tokenizers: dict[str, Tokenizer] = {}
