@@ -1,17 +1,16 @@
 """Recounts: an answer's tokens, counted by the host where it knows the tokenizer."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.host.fake_node import Offered
 from tests.host.town import Town
 
-import pinaivu_node.engines
 from pinaivu_host.gateway.recount import AT_ONCE_CHARACTERS, Recounter, load_tokenizers
+from pinaivu_node.engines.access import EMBEDDED_TOKENIZER
 from pinaivu_shared.errors import CallerError
 
-TINY = Path(pinaivu_node.engines.__file__).parent / "models" / "pinaivu-tiny-tokenizer.json"
+TINY = EMBEDDED_TOKENIZER
 pytestmark = pytest.mark.anyio
 
 

@@ -13,6 +13,8 @@ from pinaivu_node.engines.child import running_child
 from pinaivu_node.engines.choice import EchoChoice, EmbeddedChoice, EngineChoice, UrlChoice
 
 EMBEDDED_MODEL: Final = "pinaivu-tiny"
+EMBEDDED_TOKENIZER: Final = Path(__file__).parent / "models" / "pinaivu-tiny-tokenizer.json"
+"""The tokenizer of the embedded model, taken from its weights: for hosts that count its answers again."""
 _MODEL_FILE: Final = Path(__file__).parent / "models" / "pinaivu-tiny-q8_0.gguf"
 
 
