@@ -259,13 +259,19 @@ def test_full_limits_are_within_context_request_and_the_callers_own_limit(
     assert limits.completion <= context_length
 
 
-@given(PRICES, st.integers(0, 2**20), st.integers(0, 2**20), st.integers(1, 2**20), st.integers(0, 10**9))
+@given(
+    PRICES,
+    st.tuples(st.integers(0, 2**20), st.integers(0, 2**20), st.integers(1, 2**20)),
+    st.integers(0, 10**9),
+    st.integers(1, 2**20),
+)
 def test_limits_within_a_cap_are_the_largest_that_it_pays_for(
-    prices: Prices, request_bytes: int, prompt: int, completion: int, cap: int
+    prices: Prices, sizes: tuple[int, int, int], cap: int, expected: int
 ) -> None:
+    request_bytes, prompt, completion = sizes
     asked, full = request(request_bytes, 0), TokenLimits(prompt, completion)
     expected_prompt = min(prompt, estimated_prompt_tokens(asked))
-    found = limits_within(full, asked, prices, cap)
+    found = limits_within(full, asked, prices, cap, expected=expected)
     if found is None:
         assert prices.cap(TokenLimits(expected_prompt, 1)) > cap
         return
@@ -273,7 +279,9 @@ def test_limits_within_a_cap_are_the_largest_that_it_pays_for(
     assert 1 <= found.completion <= completion
     assert prices.cap(found) <= cap
     if found.completion < completion:
-        assert prices.cap(TokenLimits(expected_prompt, found.completion + 1)) > cap
+        assert prices.cap(TokenLimits(found.prompt, found.completion + 1)) > cap
+    if found.completion < min(expected, completion):
+        assert prices.cap(TokenLimits(expected_prompt, found.completion + 1)) > cap, "the answer comes first"
     if found.prompt < prompt:
         assert prices.cap(TokenLimits(found.prompt + 1, found.completion)) > cap
 

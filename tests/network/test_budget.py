@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from tests.network.conftest import Description, http, running
 
 from pinaivu_shared.money import parse_usdc
 
 FITTING = 20
 ASKING = 500
-BODY: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "a " * 200}], "max_tokens": 200}
-"""More tokens than its bytes let expect, and a limit: so the last of the credit pays for as much as the first."""
+BODY: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "a " * 200}]}
+"""More tokens than its bytes let expect: the last of the credit must pay for as much as the first all the same."""
 
 
 def operator(network: Description) -> httpx.Client:
@@ -27,23 +28,27 @@ def usdc(amount: int) -> str:
     return f"{amount // 1_000_000}.{amount % 1_000_000:06d}"
 
 
-def charge_of_one(network: Description) -> int:
+def charge_of_one(network: Description, body: dict[str, Any]) -> int:
     """What one such request costs; with one node each costs the same."""
     with http(network) as client:
-        request_id = client.post("/chat/completions", json=BODY).headers["x-request-id"]
+        request_id = client.post("/chat/completions", json=body).headers["x-request-id"]
         return parse_usdc(client.get(f"/receipts/{request_id}").json()["charge_amount"])
 
 
-def test_of_five_hundred_requests_at_once_exactly_those_that_the_budget_pays_for_are_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 200}], ids=["no limit", "a limit"])
+def test_of_five_hundred_requests_at_once_exactly_those_that_the_budget_pays_for_are_served(
+    tmp_path: Path, limit: dict[str, int]
+) -> None:
+    body = BODY | limit
     with running(tmp_path, "echo", nodes=1) as network, operator(network) as admin:
-        charge = charge_of_one(network)
+        charge = charge_of_one(network, body)
         budget = FITTING * charge
         made = admin.post("/accounts", json={"name": "bounded", "credit": usdc(budget)}).json()
         limits = httpx.Limits(max_connections=ASKING)
         key = {"authorization": f"Bearer {made['api_key']}"}
 
         def ask(_: int) -> tuple[int, str]:
-            answer = client.post("/chat/completions", json=BODY)
+            answer = client.post("/chat/completions", json=body)
             if answer.status_code == httpx.codes.OK:
                 return 200, answer.json()["choices"][0]["finish_reason"]
             assert answer.headers["retry-after"].isdecimal()
@@ -63,7 +68,7 @@ def test_of_five_hundred_requests_at_once_exactly_those_that_the_budget_pays_for
 
 def test_a_payment_that_comes_in_opens_the_door_again(tmp_path: Path) -> None:
     with running(tmp_path, "echo", nodes=1) as network, operator(network) as admin:
-        charge = charge_of_one(network)
+        charge = charge_of_one(network, BODY)
         made = admin.post("/accounts", json={"name": "bounded", "credit": usdc(charge)}).json()
         key = {"authorization": f"Bearer {made['api_key']}"}
         with httpx.Client(base_url=network["base_url"], headers=key, timeout=60, trust_env=False) as client:

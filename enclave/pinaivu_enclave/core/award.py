@@ -109,13 +109,13 @@ class AwardOffice:
         transcript = self._auction(request, attempt, eligible)
         winner = self._book.standing(request.model, transcript.bids[0].bid.node_id)
         prices = Prices(transcript.input_price, transcript.output_price)
-        limits = self._affordable(request, winner, prices, own_hold)
+        limits = self._affordable(request, winner, prices, own_hold, transcript.completion_tokens)
         if isinstance(limits, Ineligible):
             return limits
         return _Offer(transcript, encode(transcript), winner, limits, prices.cap(limits))
 
     def _affordable(
-        self, request: OpenJob, winner: StandingQuote, prices: Prices, own_hold: int
+        self, request: OpenJob, winner: StandingQuote, prices: Prices, own_hold: int, expected: int
     ) -> TokenLimits | Ineligible:
         """Full limits where the account can pay for them, smaller ones for the last of its credit."""
         full = full_limits(
@@ -129,7 +129,7 @@ class AwardOffice:
             return full
         if ledger.held(request.account) > own_hold:
             return Ineligible("credit_held")
-        found = limits_within(full, request, prices, payment_within(available, fee_bps))
+        found = limits_within(full, request, prices, payment_within(available, fee_bps), expected=expected)
         return found or Ineligible("insufficient_credit")
 
     def _auction(self, request: OpenJob, attempt: int, eligible: list[StandingQuote]) -> Transcript:

@@ -56,18 +56,22 @@ def full_limits(request: OpenJob, *, context_length: int, template_allowance: in
     return TokenLimits(prompt, min(request.max_tokens or (safe if safe > 0 else most), most))
 
 
-def limits_within(full: TokenLimits, request: OpenJob, prices: Prices, cap: int) -> TokenLimits | None:
+def limits_within(
+    full: TokenLimits, request: OpenJob, prices: Prices, cap: int, *, expected: int
+) -> TokenLimits | None:
     """The limits that `cap` micro-USDC still pay for, for an account that has no more; None for not even one token.
 
-    The answer is shortened, for a caller sees that by its finish_reason, and a node is told before it accepts. The
-    prompt is allowed what the auction took it for, and what the answer leaves.
+    First comes what the auction took the job for (the prompt, then `expected` completion tokens), then all that the
+    prompt may have, then a longer answer: so a job as long as others is served for what they cost. An answer is cut
+    before it begins, where its caller sees it by the finish_reason, and its node before it accepts.
     """
     budget = cap * TOKENS_PER_PRICE
     prompt = min(full.prompt, estimated_prompt_tokens(request))
-    completion = min(full.completion, (budget - prices.input_price * prompt) // prices.output_price)
+    completion = min(full.completion, expected, (budget - prices.input_price * prompt) // prices.output_price)
     if completion < 1:
         return None
-    return TokenLimits(min(full.prompt, (budget - prices.output_price * completion) // prices.input_price), completion)
+    prompt = min(full.prompt, (budget - prices.output_price * completion) // prices.input_price)
+    return TokenLimits(prompt, min(full.completion, (budget - prices.input_price * prompt) // prices.output_price))
 
 
 def charge_on(payment: int, fee_bps: int) -> MicroUsdc:
