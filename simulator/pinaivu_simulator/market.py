@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import (
     Configuration,
@@ -28,6 +30,18 @@ NO_OPERATOR: Final = hashlib.sha256(b"nobody").digest()
 """A public key whose private half nobody has, for markets where no money comes in."""
 
 
+class Periods(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things take in a simulated market, in milliseconds; short ones for those who wait for what follows."""
+
+    first_token_ms: int = 30_000
+    duration_ms: int = 600_000
+    suspension_ms: int = 600_000
+    statement_period_ms: int = 60_000
+
+
+USUAL_PERIODS: Final = Periods()
+
+
 def market_configuration(  # noqa: PLR0913 - what differs between markets
     origin: str,
     models: Sequence[str],
@@ -35,7 +49,7 @@ def market_configuration(  # noqa: PLR0913 - what differs between markets
     operator_key: bytes = NO_OPERATOR,
     platform: Platform = "simulator",
     kms: KmsTerms = NO_KMS,
-    first_token_ms: int = 30_000,
+    periods: Periods = USUAL_PERIODS,
 ) -> bytes:
     """Canonical configuration bytes; every model at the same list price, in micro-USDC per million tokens."""
     terms = [
@@ -56,8 +70,13 @@ def market_configuration(  # noqa: PLR0913 - what differs between markets
             models=tuple(terms),
             fee_bps=500,
             operator_key=operator_key.hex(),
-            nodes=NodeTerms(prior_bps=7500, probation_slots=1024, suspension_ms=600_000, statement_period_ms=60_000),
-            jobs=JobLimits(attempts=3, first_token_ms=first_token_ms, duration_ms=600_000),
+            nodes=NodeTerms(
+                prior_bps=7500,
+                probation_slots=1024,
+                suspension_ms=periods.suspension_ms,
+                statement_period_ms=periods.statement_period_ms,
+            ),
+            jobs=JobLimits(attempts=3, first_token_ms=periods.first_token_ms, duration_ms=periods.duration_ms),
             metering=MeteringLimits(completion_allowance=8, template_allowance=64, recount_tolerance_bps=500),
             quote_lifetime_ms=120_000,
             max_nodes=1_000,

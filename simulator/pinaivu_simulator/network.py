@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from pinaivu_host.kms_policy import key_policy
+from pinaivu_node.engines.access import EMBEDDED_TOKENIZER
 from pinaivu_shared.configuration import KmsTerms
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.key_file import public_bytes
@@ -22,7 +23,7 @@ from pinaivu_shared.wire.ports import KMS_PORT
 from pinaivu_simulator.data_directory import DataDirectory, write_private
 from pinaivu_simulator.enrolment import enrol_simulated
 from pinaivu_simulator.kms.folder import KmsFolder
-from pinaivu_simulator.market import market_configuration, node_prices
+from pinaivu_simulator.market import Periods, market_configuration, node_prices
 from pinaivu_simulator.nsm import ROLE, SIMULATED_MEASUREMENTS
 from pinaivu_simulator.ports import free_port
 from pinaivu_simulator.supervisor import Part, run_once
@@ -32,7 +33,11 @@ OPENING_CREDIT: Final = "1000"
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start. `engine` is `embedded`, `echo[:settings]` or the URL of an OpenAI-protocol server."""
+    """What to start. `engine` is `embedded`, `echo[:settings]` or the URL of an OpenAI-protocol server.
+
+    `sockets` is where the enclave's Unix sockets are, a new folder unless given. The host looks for its enclave at
+    `enclave` there, or at `link` where somebody else listens between the two.
+    """
 
     port: int
     folder: Path
@@ -40,6 +45,9 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     slots: int | None = None
     log_level: str = "warning"
+    periods: Periods = Periods()
+    sockets: Path | None = None
+    link: str = "enclave"
 
 
 class Network:
@@ -130,11 +138,11 @@ class Network:
 
     def _host_arguments(self, sockets: Path) -> list[str]:
         return [
-            "host", "serve", "--listen", f"127.0.0.1:{self.plan.port}", "--enclave", f"unix:{sockets}/enclave",
+            "host", "serve", "--listen", f"127.0.0.1:{self.plan.port}", "--enclave", f"unix:{sockets}/{self.plan.link}",
             "--kms-listen", f"unix:{sockets}/parent_{KMS_PORT}", "--kms-connect", f"127.0.0.1:{self._kms_port}",
             "--data-dir", str(self.data.host()), "--configuration", str(self.data.configuration),
             "--admin-key-file", str(self.data.admin_key_file), "--operator-key-file", str(self.data.operator_key_file),
-            "--log-level", self.plan.log_level,
+            "--log-level", self.plan.log_level, *_tokenizers(self.plan.engine),
         ]  # fmt: skip
 
     def _node_arguments(self, number: int) -> list[str]:
@@ -161,11 +169,11 @@ async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
 @asynccontextmanager
 async def _started(plan: NetworkPlan, data: DataDirectory, lock: int) -> AsyncIterator[Network]:
     models = await _models_of(plan.engine)
-    _configure(data, models)
+    _configure(data, models, plan.periods)
     data.admin_key()
     await _keep_api_key(data)
     with tempfile.TemporaryDirectory(prefix="pinaivu-") as sockets:
-        network = Network(plan, data, models, Path(sockets), lock)
+        network = Network(plan, data, models, plan.sockets or Path(sockets), lock)
         async with trio.open_nursery() as nursery:
             for part in network.service:
                 nursery.start_soon(part.supervise, network.write_process_ids)
@@ -181,12 +189,12 @@ async def _started(plan: NetworkPlan, data: DataDirectory, lock: int) -> AsyncIt
                 nursery.cancel_scope.cancel()
 
 
-def _configure(data: DataDirectory, models: list[str]) -> None:
+def _configure(data: DataDirectory, models: list[str], periods: Periods) -> None:
     """What an operator does before the first start: write the configuration, put the policy for it on the KMS key."""
     kms = KmsFolder(data.folder)
     terms = KmsTerms(key_arn=kms.key_arn, tls_root=kms.tls_root.hex())
     operator_key = public_bytes(data.operator_key())
-    configuration = market_configuration(data.origin(), models, operator_key=operator_key, kms=terms)
+    configuration = market_configuration(data.origin(), models, operator_key=operator_key, kms=terms, periods=periods)
     write_private(data.configuration, configuration)
     policy = key_policy(SIMULATED_MEASUREMENTS, configuration, role=ROLE, administrator=None)
     write_private(data.kms_policy, json.dumps(policy).encode())
@@ -198,6 +206,10 @@ def _configure(data: DataDirectory, models: list[str]) -> None:
 def _none_waits(answer: httpx.Response) -> bool:
     """Whether every order of the operator is in the log or refused."""
     return all(order["state"] != "pending" for order in answer.json()["orders"])
+
+
+def _tokenizers(engine: str) -> list[str]:
+    return ["--tokenizers", f"pinaivu-tiny={EMBEDDED_TOKENIZER}"] if engine == "embedded" else []
 
 
 def _require_free(port: int) -> None:

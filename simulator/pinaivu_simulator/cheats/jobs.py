@@ -10,7 +10,7 @@ from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.ids import make_request_id
 from pinaivu_shared.signed import Signed, sign_as_node
 from pinaivu_shared.terms import Acceptance
-from pinaivu_shared.wire.node import Accept, Delta, FromNode, Prove
+from pinaivu_shared.wire.node import Accept, Decline, Delta, FromNode, Prove
 from pinaivu_simulator.cheats.cheat import Cheat, Means, job_of
 from pinaivu_simulator.cheats.wire import Wire
 
@@ -56,6 +56,20 @@ class ProofAlone(Cheat):
             await wire.send(message)
         if isinstance(message, Prove):
             self.tell("cheated", message.request_id)
+
+
+class FalseDecline(Cheat):
+    """The blame for no answer shall be the caller's, and no other node be asked."""
+
+    sentence: ClassVar[str] = "declines each award as a request that its engine does not support"
+
+    async def send(self, message: FromNode, wire: Wire) -> None:
+        """A decline in place of the acceptance."""
+        if isinstance(message, Accept):
+            self.tell("cheated", message.request_id)
+            await wire.send(Decline(message.request_id, "unsupported_request"))
+        elif not job_of(message):
+            await wire.send(message)
 
 
 class AwardOfAnother(Cheat):

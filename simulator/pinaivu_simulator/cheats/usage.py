@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
+from pinaivu_enclave.core.metering import ABSURD_PROMPT_FACTOR
 from pinaivu_node.assembly import Assembly
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import MeteringLimits
@@ -66,13 +67,24 @@ class BeyondAward(Inflation):
 
 
 class BeyondRequest(Inflation):
-    """Absurd: no prompt of this many bytes has so many."""
+    """A chat template may add so many, so it is no offence; it is not paid either."""
 
     sentence: ClassVar[str] = "claims more prompt tokens than the request has bytes"
 
     def claim(self, case: Case) -> tuple[int, int]:
         """One token above the bytes and their allowance."""
         return case.award.request_bytes + case.limits.template_allowance + 1, case.honest.completion_tokens
+
+
+class FarBeyondRequest(Inflation):
+    """Absurd: no template adds so many."""
+
+    sentence: ClassVar[str] = "claims more prompt tokens than any template could make of the request"
+
+    def claim(self, case: Case) -> tuple[int, int]:
+        """One token above what is no offence."""
+        most = ABSURD_PROMPT_FACTOR * (case.award.request_bytes + case.limits.template_allowance)
+        return most + 1, case.honest.completion_tokens
 
 
 class BeyondDelivery(Inflation):

@@ -76,9 +76,9 @@ class WrongFirstFailure(Lie):
 
 
 class UnaskedJobs(Lie):
-    """The customer shall pay for what nobody asked, and the node fail at what it never saw."""
+    """The customer shall pay for what nobody asked."""
 
-    sentence: ClassVar[str] = "opens, beside each job, another on the same account, and says that its node failed"
+    sentence: ClassVar[str] = "opens, beside each job, another on the same account, and settles it as delivered"
 
     async def ask(self, call: Call, line: Line) -> None:
         """The real one, then one of its own invention with an invented delivery."""

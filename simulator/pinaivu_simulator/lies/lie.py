@@ -26,6 +26,10 @@ class Lie:
         """The enclave says this: say it to the host, or something else, or nothing."""
         await line.answer(answer)
 
+    def connected(self) -> None:
+        """The host has reached the enclave through us."""
+        self._tell("connected", {})
+
     def tell(self, request_id: str, **details: object) -> None:
         """Print that it lied about this job."""
         self._tell("lied", {"request_id": request_id, **details})

@@ -1,6 +1,7 @@
 """`pinaivu simulator lying-link`: sits where the host expects its enclave, and lies to the enclave in the host's name.
 
-On stdout it prints one JSON object per line: `listening` once the host can connect, `lied` each time it did.
+On stdout it prints one JSON object per line: `listening` once the host can connect, `connected` each time it was led
+to the enclave, `lied` each time it did.
 """
 
 import json
@@ -52,6 +53,7 @@ async def _between(teller: Lie, enclave: Path, host: trio.SocketStream) -> None:
     """One connection of the host; where the enclave does not listen, or one of the two breaks off, it ends."""
     try:
         async with host, await trio.open_unix_socket(str(enclave)) as stream:
+            teller.connected()
             await InterceptedLine(host, stream, teller).run()
     except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as errors:
         logger.info("connection ended", extra={"kv": {"detail": str(errors.exceptions[0])}})
