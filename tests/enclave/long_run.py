@@ -121,7 +121,7 @@ class LongRun:
             model=self.chance.choice([MODEL, MODEL, OTHER_MODEL]),
             request_commitment=digest_of(request_id.encode()),
             forwarded_commitment=digest_of(b"forwarded"),
-            request_bytes=self.chance.choice([1, 40, 400, 4000, 20_000]),
+            request_bytes=self.chance.choice([*[1, 40, 400, 4_000, 20_000] * 6, 100_000]),
             max_tokens=self.chance.choice([0, 1, 20, 200]),
         )
         answer = self.told(opened)
