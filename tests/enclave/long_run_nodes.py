@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from pinaivu_enclave.core.commands import IssueChallenge
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.ids import digest_of
@@ -117,3 +119,21 @@ class Actor(Node):
 
 def work_of(awarded: link.Awarded, account: str) -> Work:
     return Work(awarded, account, decode(awarded.award.payload, Award, check="award"))
+
+
+def terms(epoch: int) -> dict[str, Any]:
+    """What the configuration says; every second enclave is given another."""
+    configuration = Market(credit=0).configuration
+    replace = msgspec.structs.replace
+    return {
+        "fee_bps": 500 if epoch % 2 else 333,
+        "quote_lifetime_ms": QUOTE_LIFETIME_MS,
+        "jobs": replace(configuration.jobs, duration_ms=20_000, first_token_ms=5_000),
+        "nodes": replace(
+            configuration.nodes,
+            prior_bps=7500 if epoch % 2 else 7000,
+            probation_slots=4,
+            suspension_ms=15_000,
+            statement_period_ms=10_000,
+        ),
+    }

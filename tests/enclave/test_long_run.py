@@ -2,7 +2,8 @@
 
 import pytest
 
-from .long_run import LongRun, run_from_seed
+from .long_run import run_from_seed
+from .long_run_world import LongRun
 
 
 @pytest.fixture(scope="module")
