@@ -31,6 +31,8 @@ COMMANDS = (
     "node key",
     "simulator enclave",
     "simulator kms",
+    "simulator cheating-node",
+    "simulator lying-link",
 )
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 INTRODUCTION = """\
