@@ -89,7 +89,7 @@ async def run_cheating_node(plan: CheatingPlan) -> None:
     if plan.cheat not in CHEATS:
         raise CallerError(f"there is no cheat {plan.cheat!r}; --cheat {LIST} shows them all")
     settings = load_settings(_given(plan), None)
-    verify = partial(verify_epoch_live, trust=parse_trust(await trio.Path(plan.trust).read_bytes()))
+    verify = partial(verify_epoch_live, trust=parse_trust(await _read(plan.trust)))
     chance = random.Random(f"{plan.seed}/{plan.cheat}")
     identity = load_identity(plan.data_dir)
     told = {"cheat": plan.cheat, "seed": plan.seed, "node_id": identity.node_id}
@@ -98,7 +98,7 @@ async def run_cheating_node(plan: CheatingPlan) -> None:
         verify=verify,
         chance=chance,
         now_ms=now_ms,
-        victim=bytes.fromhex(plan.victim) if plan.victim else identity.public_key[::-1],
+        victim=_public_key(plan.victim) or identity.public_key[::-1],
         tell=partial(_tell, told),
     )
     cheat = CHEATS[plan.cheat](means)
@@ -109,6 +109,20 @@ async def run_cheating_node(plan: CheatingPlan) -> None:
             yield CheatingConnection(wire, cheat)
 
     await work(build_agent(settings, verify, dial), None)
+
+
+async def _read(trust: Path) -> bytes:
+    try:
+        return await trio.Path(trust).read_bytes()
+    except OSError as error:
+        raise CallerError(f"--trust: {error}") from error
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise CallerError("--victim: not a public key in hex") from None
 
 
 def _given(plan: CheatingPlan) -> Mapping[str, str]:

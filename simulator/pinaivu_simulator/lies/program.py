@@ -40,7 +40,7 @@ async def run_lying_link(lie: str, listening: str, enclave: str, seed: int) -> N
     teller = LIES[lie](random.Random(f"{seed}/{lie}"), tell)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            listener = await listen(_path(listening))
+            listener = await _listen(_path(listening))
             serve = partial(trio.serve_listeners, partial(_between, teller, _path(enclave)), [listener])
             nursery.start_soon(serve)
             tell("listening", {})
@@ -57,6 +57,13 @@ async def _between(teller: Lie, enclave: Path, host: trio.SocketStream) -> None:
             await InterceptedLine(host, stream, teller).run()
     except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as errors:
         logger.info("connection ended", extra={"kv": {"detail": str(errors.exceptions[0])}})
+
+
+async def _listen(path: Path) -> trio.SocketListener:
+    try:
+        return await listen(path)
+    except OSError as error:
+        raise CallerError(f"--listen {path}: {error.strerror}") from error
 
 
 def _path(address: str) -> Path:
