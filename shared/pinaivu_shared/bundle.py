@@ -18,7 +18,7 @@ from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
 from pinaivu_shared.manifest import KeyManifest
-from pinaivu_shared.money import amount_owed, fee_on, parse_usdc
+from pinaivu_shared.money import amount_owed, charge_on, parse_usdc
 from pinaivu_shared.receipt import Receipt, verify_receipt
 from pinaivu_shared.second_score import Transcript, verify_transcript
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
@@ -155,7 +155,7 @@ def _check_payment(receipt: Receipt, configuration: Configuration) -> None:
     )
     if parse_usdc(receipt.payment_amount) != owed:
         raise VerificationError("payment", f"{receipt.payment_amount} is not prices times tokens, {owed} micro-USDC")
-    charge = owed + fee_on(owed, configuration.fee_bps)
+    charge = charge_on(owed, configuration.fee_bps)
     if parse_usdc(receipt.charge_amount) != charge:
         raise VerificationError("charge", f"{receipt.charge_amount} is not payment plus fee, {charge} micro-USDC")
 

@@ -24,6 +24,19 @@ def fee_on(payment: int, fee_bps: int) -> MicroUsdc:
     return MicroUsdc(-(-payment * fee_bps // BASIS_POINTS))
 
 
+def charge_on(payment: int, fee_bps: int) -> MicroUsdc:
+    """What a customer owes for a payment: it and the fee."""
+    return MicroUsdc(payment + fee_on(payment, fee_bps))
+
+
+def payment_within(charge: int, fee_bps: int) -> MicroUsdc:
+    """The largest payment whose charge is at most this."""
+    payment = charge * BASIS_POINTS // (BASIS_POINTS + fee_bps)
+    while payment > 0 and charge_on(payment, fee_bps) > charge:
+        payment -= 1
+    return MicroUsdc(payment)
+
+
 def format_usdc(amount: int) -> str:
     """The text of an amount on receipts: `0.000042 USDC`."""
     return f"{amount // 1_000_000}.{amount % 1_000_000:06d} USDC"

@@ -10,15 +10,13 @@ from pinaivu_enclave.core.commands import Tick
 from pinaivu_enclave.core.limits import (
     Prices,
     TokenLimits,
-    charge_on,
     estimated_prompt_tokens,
     full_limits,
     limits_within,
-    payment_within,
 )
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.money import parse_usdc
+from pinaivu_shared.money import charge_on, parse_usdc, payment_within
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire import link
 

@@ -8,18 +8,17 @@ from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.limits import (
     Prices,
     TokenLimits,
-    charge_on,
     estimated_prompt_tokens,
     full_limits,
     least_prompt_tokens,
     limits_within,
-    payment_within,
 )
 from pinaivu_enclave.core.market_state import MarketState
 from pinaivu_enclave.core.tallies import Tallies
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, ModelTerms
 from pinaivu_shared.ids import digest_of
+from pinaivu_shared.money import charge_on, payment_within
 from pinaivu_shared.receipt import FailedAttempt
 from pinaivu_shared.second_score import Lot, Transcript, run_auction
 from pinaivu_shared.signed import sign_as_enclave

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from pinaivu_shared.money import BASIS_POINTS, TOKENS_PER_PRICE, MicroUsdc, amount_owed, fee_on
+from pinaivu_shared.money import TOKENS_PER_PRICE, MicroUsdc, amount_owed
 from pinaivu_shared.wire.link import OpenJob
 
 BYTES_PER_TOKEN: Final = 4
@@ -72,16 +72,3 @@ def limits_within(
         return None
     prompt = min(full.prompt, (budget - prices.output_price * completion) // prices.input_price)
     return TokenLimits(prompt, min(full.completion, (budget - prices.input_price * prompt) // prices.output_price))
-
-
-def charge_on(payment: int, fee_bps: int) -> MicroUsdc:
-    """What a customer owes for a payment."""
-    return MicroUsdc(payment + fee_on(payment, fee_bps))
-
-
-def payment_within(charge: int, fee_bps: int) -> int:
-    """The largest payment whose charge is at most this."""
-    payment = charge * BASIS_POINTS // (BASIS_POINTS + fee_bps)
-    while payment > 0 and charge_on(payment, fee_bps) > charge:
-        payment -= 1
-    return payment

@@ -8,13 +8,12 @@ import msgspec
 from pinaivu_enclave.core.jobs import Job, Phase, SettledJob
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
-from pinaivu_enclave.core.limits import charge_on
 from pinaivu_enclave.core.market_state import MarketState
 from pinaivu_enclave.core.metering import Evidence, Metered, meter, read_proof
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.money import amount_owed, format_usdc
+from pinaivu_shared.money import amount_owed, charge_on, format_usdc, parse_usdc
 from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
@@ -66,20 +65,21 @@ class SettlementOffice:
         leaf = self._journal.append(raw)
         self._state.ledger.release(receipt.request_id)
         self._state.fold(receipt)
-        answer = JobSettled(receipt.request_id, leaf.index, raw, self._charge(_payment(receipt)))
+        answer = JobSettled(receipt.request_id, leaf.index, raw, parse_usdc(receipt.charge_amount))
         return Settled(leaf, answer, SettledJob(leaf.index, job.proof_terms(), counted), metered.absurd)
 
     def _receipt(self, job: Job, metered: Metered, command: SettleJob, counted: str, now_ms: int) -> Receipt:
-        award = job.award
-        unpaid = Receipt(
+        award, payment = job.award, _payment(job, metered)
+        assert payment <= award.payment_cap, "metering keeps tokens within the award"
+        return Receipt(
             version=1,
             request_id=award.request_id,
             account=job.request.account,
             node_id=award.node_id,
             model=award.model,
             timestamp=_timestamp(now_ms),
-            payment_amount=format_usdc(0),
-            charge_amount=format_usdc(0),
+            payment_amount=format_usdc(payment),
+            charge_amount=format_usdc(charge_on(payment, self._configuration.fee_bps)),
             outcome=metered.outcome,
             reason=metered.reason,
             prompt_tokens=metered.prompt_tokens,
@@ -95,13 +95,6 @@ class SettlementOffice:
             attestation=self._attestation,
             coordinator_signature="",
         )
-        owed = _payment(unpaid)
-        assert owed <= award.payment_cap, "metering keeps tokens within the award"
-        paid, charged = format_usdc(owed), format_usdc(self._charge(owed))
-        return msgspec.structs.replace(unpaid, payment_amount=paid, charge_amount=charged)
-
-    def _charge(self, payment: int) -> int:
-        return charge_on(payment, self._configuration.fee_bps)
 
 
 def reason_of_host(reason: str) -> str:
@@ -137,12 +130,12 @@ def _timing(job: Job, metered: Metered, now_ms: int) -> ReceiptTiming:
     )
 
 
-def _payment(receipt: Receipt) -> int:
+def _payment(job: Job, metered: Metered) -> int:
     return amount_owed(
-        input_price=receipt.auction.input_price,
-        prompt_tokens=receipt.prompt_tokens,
-        output_price=receipt.auction.output_price,
-        completion_tokens=receipt.completion_tokens,
+        input_price=job.award.input_price,
+        prompt_tokens=metered.prompt_tokens,
+        output_price=job.award.output_price,
+        completion_tokens=metered.completion_tokens,
     )
 
 
