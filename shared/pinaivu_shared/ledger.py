@@ -1,7 +1,8 @@
 """The ledger's rules: which transfers a log leaf makes. Double entry, integers of micro-USDC (DESIGN sections 4 and 6).
 
 Every transfer takes from one account what it gives to another, so all accounts of the market always sum to zero. What
-comes from outside (`deposits`, `promotions`) is negative by what came in, `payouts` positive by what went out.
+comes from outside (`deposits`, `promotions`: the order names which) is negative by what came in, `payouts` positive by
+what went out.
 """
 
 from typing import Final
@@ -13,8 +14,6 @@ from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Deposit, Payout
 
-DEPOSITS: Final = "deposits"
-PROMOTIONS: Final = "promotions"
 PAYOUTS: Final = "payouts"
 FEES: Final = "fees"
 

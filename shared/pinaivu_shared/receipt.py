@@ -4,6 +4,7 @@ It proves that an attested program gave this job to this node under this auction
 tokens. It does not prove that the node ran the weights it named: nodes have no enclave.
 """
 
+import datetime as dt
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -103,6 +104,11 @@ def verify_receipt(raw: bytes, key: ec.EllipticCurvePublicKey) -> Receipt:
     signature = signature_bytes(receipt.coordinator_signature, check="receipt signature")
     verify_p256(signature, _signed_bytes(receipt), key, check="receipt signature")
     return receipt
+
+
+def written_ms(receipt: Receipt) -> int:
+    """Milliseconds since 1970 of its timestamp, which is to the second; ValueError for one that no calendar has."""
+    return int(dt.datetime.fromisoformat(receipt.timestamp).timestamp()) * 1000
 
 
 def _signed_bytes(receipt: Receipt) -> bytes:

@@ -4,7 +4,6 @@ A statement that holds proves what the market owes a node for these receipts. It
 node was left out, nor that none is in two statements: whoever replays the log sees both.
 """
 
-import datetime as dt
 from typing import Annotated, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from pinaivu_shared.log.grammar import read_base64
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.money import parse_usdc
-from pinaivu_shared.receipt import Receipt, verify_receipt
+from pinaivu_shared.receipt import Receipt, verify_receipt, written_ms
 from pinaivu_shared.trust import TrustFile
 
 MAX_STATEMENT_BYTES: Final = 64 * 1024 * 1024
@@ -175,6 +174,6 @@ def _check_amount(statement: StatementLeaf, receipts: tuple[Receipt, ...]) -> No
 
 def _written_ms(receipt: Receipt) -> int:
     try:
-        return int(dt.datetime.fromisoformat(receipt.timestamp).timestamp()) * 1000
+        return written_ms(receipt)
     except ValueError as error:
         raise VerificationError("period", f"receipt {receipt.request_id}: {error}") from error

@@ -13,8 +13,6 @@ from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Order, Payout
 from pinaivu_shared.wire.link import OrderRecorded
 
-ED25519_SIGNATURE_BYTES = 64
-
 
 class OrderOffice:
     """Writes orders and folds them into the market's state."""
@@ -25,8 +23,6 @@ class OrderOffice:
     def record(self, signed: Signed, now_ms: int) -> list[Effect]:
         """The order as a leaf; raises with nothing changed where it is not the operator's, or not possible."""
         order: Order = decode(signed.payload, Order, check="order")  # type: ignore[arg-type]  # a union
-        if len(signed.signature) != ED25519_SIGNATURE_BYTES:
-            raise VerificationError("order signature", "does not verify")
         leaf = OrderLeaf(
             index=self._journal.size,
             order=order,
@@ -42,7 +38,10 @@ class OrderOffice:
 
 
 def check_order(leaf: OrderLeaf, state: MarketState, *, origin: str) -> None:
-    """VerificationError unless the operator signed it, for this log; CallerError where it cannot be carried out."""
+    """VerificationError unless the operator signed it, for this log and within what the accounts allow.
+
+    DuplicateOrderError for a reference that was used before, UnknownSubjectError for a node that is not known.
+    """
     assert state.configuration is not None
     verify_order(leaf, bytes.fromhex(state.configuration.operator_key))
     order = leaf.order

@@ -1,6 +1,5 @@
 """Paid receipts that no settlement statement covers yet, by node and in order. A fold over receipts and statements."""
 
-import datetime as dt
 from collections import deque
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ import msgspec
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import StatementLeaf
 from pinaivu_shared.money import parse_usdc
-from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.receipt import Receipt, written_ms
 
 
 class PaidReceipt(msgspec.Struct, frozen=True):
@@ -66,7 +65,7 @@ class Unstated:
         """One more receipt; those that pay nothing are in no statement."""
         if amount := parse_usdc(receipt.payment_amount):
             account = self._accounts.setdefault(receipt.node_id, _Account(deque()))
-            account.waiting.append(PaidReceipt(receipt.log.index, amount, _written_ms(receipt)))
+            account.waiting.append(PaidReceipt(receipt.log.index, amount, written_ms(receipt)))
 
     def fold_statement(self, leaf: StatementLeaf) -> None:
         """The receipts it names wait no more."""
@@ -74,7 +73,3 @@ class Unstated:
         for index in leaf.receipts:
             assert account.waiting.popleft().index == index
         account.statements, account.stated_until_ms = leaf.number, leaf.period_end_ms
-
-
-def _written_ms(receipt: Receipt) -> int:
-    return int(dt.datetime.fromisoformat(receipt.timestamp).timestamp()) * 1000
