@@ -10,13 +10,14 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-from pinaivu_node.keys import Identity
+from pinaivu_node.keys import Identity, Operator
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch
 from pinaivu_shared.errors import VerificationError
-from pinaivu_shared.signed import Signed, sign_as_node, verify_enclave
-from pinaivu_shared.terms import Challenge, Registered, Registration
+from pinaivu_shared.key_file import public_bytes
+from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519, verify_enclave
+from pinaivu_shared.terms import Challenge, OperatorGrant, Registered, Registration
 from pinaivu_shared.wire.node import Welcome
 
 NONCE_BYTES: Final = 32
@@ -56,13 +57,17 @@ def join(welcome: Welcome, verify: EpochVerifier, *, identity: Identity, nonce: 
     return Market(challenge.session, challenge.challenge, receipt_key, sealing_key, epoch.configuration)
 
 
-def registration(market: Market, identity: Identity, *, operator: str) -> Signed:
-    """The answer to the market's challenge."""
+def registration(market: Market, identity: Identity, operator: Operator) -> Signed:
+    """The answer to the market's challenge, with the operator's grant for this node."""
+    node_key = identity.public_key.hex()
+    grant = encode(OperatorGrant(operator=operator.name, node_key=node_key))
     answer = Registration(
         session=market.session,
         challenge=market.challenge,
-        public_key=identity.public_key.hex(),
-        operator=operator,
+        public_key=node_key,
+        operator=operator.name,
+        operator_key=public_bytes(operator.key).hex(),
+        operator_signature=sign_ed25519("operator", grant, operator.key).hex(),
     )
     return sign_as_node("registration", encode(answer), identity.key)
 

@@ -98,7 +98,7 @@ class Agent:
 def _board(profile: NodeProfile, pool: EnginePool) -> StatusBoard:
     first = beginning(
         node_id=profile.identity.node_id,
-        operator=profile.operator,
+        operator=profile.operator.id,
         gateway=profile.gateway,
         agent=profile.agent,
         now_ms=profile.now_ms(),

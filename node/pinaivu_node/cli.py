@@ -21,7 +21,9 @@ _FLAGS: Final = {
     "gateway": "URL of the gateway, http(s):// or ws(s)://",
     "trust": "trust file that the enclave is judged by",
     "data-dir": "folder of the node's key and evidence; ~/.pinaivu/node unless given",
-    "operator": "your name in the market; nodes of one operator never set each other's price",
+    "operator": "your name in the market, at most 31 characters without @",
+    "fleet-key-file": "key that makes nodes yours: those with the same key and operator never set each other's price; "
+    "fleet.key in --data-dir unless given, made at the first use",
     "input-price": "micro-USDC per million prompt tokens",
     "output-price": "micro-USDC per million completion tokens",
     "engine": "embedded (unless given), echo, echo:SETTINGS, or the URL of an OpenAI-protocol server",

@@ -1,4 +1,4 @@
-"""The node's Ed25519 key: made at the first start, kept in a file that only its owner can read."""
+"""The Ed25519 keys of a node and of its operator: made at the first start, in files that only their owner can read."""
 
 from pathlib import Path
 from typing import Final
@@ -7,10 +7,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pinaivu_shared.errors import CallerError
-from pinaivu_shared.ids import node_id_of
+from pinaivu_shared.ids import node_id_of, operator_of
 from pinaivu_shared.key_file import make_key_file, public_bytes, read_key_file
 
 KEY_FILE: Final = "node.key"
+FLEET_KEY_FILE: Final = "fleet.key"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -19,6 +20,18 @@ class Identity(msgspec.Struct, frozen=True):
     key: Ed25519PrivateKey
     public_key: bytes
     node_id: str
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """Who operates the node: a name, and the key that says which nodes are his."""
+
+    name: str
+    key: Ed25519PrivateKey
+
+    @property
+    def id(self) -> str:
+        """How the market tells this operator from others of the same name."""
+        return operator_of(self.name, public_bytes(self.key))
 
 
 def identity_of(key: Ed25519PrivateKey) -> Identity:
@@ -35,3 +48,9 @@ def load_identity(data_dir: Path) -> Identity:
         raise CallerError(f"{data_dir}: {error}") from error
     make_key_file(data_dir / KEY_FILE)
     return identity_of(read_key_file(data_dir / KEY_FILE))
+
+
+def load_operator(name: str, path: Path) -> Operator:
+    """The operator with the key in this file, made there when there is none. CallerError when it cannot be used."""
+    make_key_file(path)
+    return Operator(name, read_key_file(path))

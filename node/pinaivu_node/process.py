@@ -18,7 +18,7 @@ from pinaivu_node.connection import Connection, open_connection
 from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.engines.supervisor import EngineSupervisor
 from pinaivu_node.evidence import EvidenceFile
-from pinaivu_node.keys import load_identity
+from pinaivu_node.keys import FLEET_KEY_FILE, load_identity, load_operator
 from pinaivu_node.session import NodeProfile
 from pinaivu_node.settings import NodeSettings
 from pinaivu_node.status import StatusFile
@@ -36,7 +36,7 @@ def build_agent(
     jitter, change = random.SystemRandom().random, Change()
     profile = NodeProfile(
         identity=load_identity(settings.data_dir),
-        operator=settings.operator,
+        operator=load_operator(settings.operator, settings.fleet_key_file or settings.data_dir / FLEET_KEY_FILE),
         gateway=settings.gateway,
         agent=f"pinaivu/{importlib.metadata.version('pinaivu')}",
         quote_lifetime_ms=settings.quote_lifetime * 1000,

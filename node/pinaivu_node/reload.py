@@ -15,7 +15,7 @@ from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import CallerError
 
 OF_THE_NODE: Final = (
-    *("gateway", "trust", "data_dir", "operator", "engine_api_key"),
+    *("gateway", "trust", "data_dir", "operator", "fleet_key_file", "engine_api_key"),
     *("quote_lifetime", "drain_seconds", "log_level"),
 )
 OF_AN_ENGINE: Final = ("engine", "models", "api_key_file", "context_length")

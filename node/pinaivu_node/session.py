@@ -18,7 +18,7 @@ from pinaivu_node.connection import Connection, ConnectionLostError, ReplacedErr
 from pinaivu_node.dispatch import Dispatch
 from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.job import Workplace
-from pinaivu_node.keys import Identity
+from pinaivu_node.keys import Identity, Operator
 from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence
 from pinaivu_node.reporting import Reporting, StatusBoard
 from pinaivu_node.standing import StandingQuotes
@@ -54,7 +54,7 @@ class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     identity: Identity
-    operator: str
+    operator: Operator
     gateway: str
     agent: str
     quote_lifetime_ms: int
@@ -95,7 +95,7 @@ class Session:
             await self._connection.send(hello)
             welcome = _expected(await self._connection.receive(), Welcome)
             market = join(welcome, profile.verify, identity=profile.identity, nonce=nonce, now_ms=profile.now_ms())
-            answer = registration(market, profile.identity, operator=profile.operator)
+            answer = registration(market, profile.identity, profile.operator)
             await self._connection.send(Register(answer))
             accepted = _expected(await self._connection.receive(), RegistrationAccepted)
             self._ahead_ms = check_registered(accepted.registered, market, profile.identity) - profile.now_ms()

@@ -13,7 +13,6 @@ from pinaivu_node.engine_settings import (
     EngineSettings,
     ListedPrice,
     OfferedModels,
-    PrintableName,
     SlotCount,
     Table,
     check_distinct_models,
@@ -46,7 +45,8 @@ class NodeSettings(Table):
     gateway: str
     trust: Path
     data_dir: Path = Field(default_factory=default_data_dir)
-    operator: PrintableName
+    operator: Annotated[str, Field(pattern="^[!-?A-~]{1,31}$")]
+    fleet_key_file: Path | None = None
     input_price: ListedPrice | None = None
     output_price: ListedPrice | None = None
     engine: str = "embedded"

@@ -9,7 +9,7 @@ from rich.text import Text
 from pinaivu_node.reasons import meaning
 from pinaivu_node.status import HeardReport, NodeStatus
 from pinaivu_shared.money import format_usdc
-from pinaivu_shared.report import printable
+from pinaivu_shared.report import percent, printable
 from pinaivu_shared.terms import NodeReport, QualityChange
 
 _SUSPENDED = "It is in no auction until then. After that it begins again on probation, at no more than half the prior."
@@ -31,11 +31,6 @@ def span(milliseconds: int) -> str:
             smaller = {"h": 3600, "min": 60, "s": 1}[parts]
             return f"{seconds // size} {unit} {seconds % size // smaller} {parts}"
     return f"{seconds} s"
-
-
-def percent(bps: int) -> str:
-    """Basis points as a percentage."""
-    return f"{bps // 100}.{bps % 100:02d} %"
 
 
 def _facts(facts: list[tuple[str, str]]) -> Table:

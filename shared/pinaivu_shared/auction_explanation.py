@@ -34,7 +34,7 @@ class WinningTerms(msgspec.Struct, frozen=True):
     quality_bps: int | None
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class RankedBid(msgspec.Struct, frozen=True, kw_only=True):
     """One bid. `margin_bps` is its score above the winner's; for the winner, the next one's above its own.
 
     There is no margin without another bid, or above a score of 0. `tie_break` is empty where no other bid scores the
@@ -62,12 +62,12 @@ class ClearedPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """An auction explained; `standings` are in order of rank, `runner_up` is the one whose score counts, if any."""
+    """An auction explained; `ranked` has its bids in order, `runner_up` is the one whose score counts, if any."""
 
     transcript: Transcript
     digest: str
-    standings: tuple[Standing, ...]
-    runner_up: Standing | None
+    ranked: tuple[RankedBid, ...]
+    runner_up: RankedBid | None
     input_price: ClearedPrice
     output_price: ClearedPrice
 
@@ -100,8 +100,8 @@ def explain(transcript: Transcript) -> Explanation:
     second = next(others, 0)
     scores = [int(scored.score) for scored in transcript.bids]
     counts = Counter(scores)
-    standings = tuple(
-        Standing(
+    ranked = tuple(
+        RankedBid(
             rank=index + 1,
             bid=scored.bid,
             cost=int(scored.cost),
@@ -113,17 +113,17 @@ def explain(transcript: Transcript) -> Explanation:
         )
         for index, scored in enumerate(transcript.bids)
     )
-    runner_up = standings[second] if second else None
+    runner_up = ranked[second] if second else None
     return Explanation(
         transcript=transcript,
         digest=digest_of(encode(transcript)),
-        standings=standings,
+        ranked=ranked,
         runner_up=runner_up,
         input_price=_cleared(
-            standings[0], runner_up, first.input_price, transcript.input_reserve_price, transcript.input_price
+            ranked[0], runner_up, first.input_price, transcript.input_reserve_price, transcript.input_price
         ),
         output_price=_cleared(
-            standings[0], runner_up, first.output_price, transcript.output_reserve_price, transcript.output_price
+            ranked[0], runner_up, first.output_price, transcript.output_reserve_price, transcript.output_price
         ),
     )
 
@@ -161,7 +161,7 @@ def _winning_terms(transcript: Transcript, bid: Bid, cost: int) -> WinningTerms 
     )
 
 
-def _cleared(winner: Standing, runner_up: Standing | None, own: int, reserve: int, cleared: int) -> ClearedPrice:
+def _cleared(winner: RankedBid, runner_up: RankedBid | None, own: int, reserve: int, cleared: int) -> ClearedPrice:
     if runner_up is None or winner.score == 0:
         source: Source = "one_operator" if runner_up is None else "no_score"
         return ClearedPrice(own=own, scaled=None, reserve=reserve, cleared=cleared, source=source)

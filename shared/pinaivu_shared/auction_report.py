@@ -5,7 +5,8 @@ from typing import Any, assert_never
 
 import msgspec
 
-from pinaivu_shared.auction_explanation import ClearedPrice, Explanation, Standing, WinningTerms
+from pinaivu_shared.auction_explanation import ClearedPrice, Explanation, RankedBid, WinningTerms
+from pinaivu_shared.report import percent
 
 HEADINGS = ("rank", "node", "operator", "input", "output", "cost", "quality", "score", "why")
 NUMBERS = frozenset({"rank", "input", "output", "cost", "quality", "score"})
@@ -26,7 +27,7 @@ def explanation_fields(explained: Explanation) -> Mapping[str, Any]:
         "runner_up": explained.runner_up.rank if explained.runner_up else None,
         "input_price": msgspec.to_builtins(explained.input_price),
         "output_price": msgspec.to_builtins(explained.output_price),
-        "bids": [_standing_fields(standing) for standing in explained.standings],
+        "bids": [_bid_fields(ranked) for ranked in explained.ranked],
     }
 
 
@@ -41,22 +42,22 @@ def explanation_lines(explained: Explanation) -> Iterator[str]:
     yield f"expected     {transcript.prompt_tokens} prompt and {transcript.completion_tokens} completion tokens"
     yield f"list prices  {prices}, in micro-USDC per million tokens"
     yield ""
-    yield from _table([_cells(standing) for standing in explained.standings])
+    yield from _table([_cells(ranked) for ranked in explained.ranked])
     yield ""
     yield from _price_lines(explained)
     yield from _tie_lines(explained)
 
 
-def _standing_fields(standing: Standing) -> dict[str, Any]:
+def _bid_fields(ranked: RankedBid) -> dict[str, Any]:
     return {
-        "rank": standing.rank,
-        **msgspec.to_builtins(standing.bid),
-        "cost": str(standing.cost),
-        "score": str(standing.score),
-        "place": standing.place,
-        "margin_bps": standing.margin_bps,
-        "tie_break": standing.tie_break,
-        "would_have_won": _winning_fields(standing.winning) if standing.winning else None,
+        "rank": ranked.rank,
+        **msgspec.to_builtins(ranked.bid),
+        "cost": str(ranked.cost),
+        "score": str(ranked.score),
+        "place": ranked.place,
+        "margin_bps": ranked.margin_bps,
+        "tie_break": ranked.tie_break,
+        "would_have_won": _winning_fields(ranked.winning) if ranked.winning else None,
     }
 
 
@@ -70,19 +71,25 @@ def _winning_fields(winning: WinningTerms) -> dict[str, Any]:
     }
 
 
-def _cells(standing: Standing) -> tuple[str, ...]:
-    bid = standing.bid
+def _cells(ranked: RankedBid) -> tuple[str, ...]:
+    bid = ranked.bid
     return (
-        str(standing.rank),
+        str(ranked.rank),
         bid.node_id,
-        bid.operator,
+        _operator(bid.operator),
         str(bid.input_price),
         str(bid.output_price),
-        str(standing.cost),
-        _percent(bid.quality_bps),
-        str(standing.score),
-        _why(standing),
+        str(ranked.cost),
+        percent(bid.quality_bps),
+        str(ranked.score),
+        _why(ranked),
     )
+
+
+def _operator(operator: str) -> str:
+    """The name and the first eight digits of the key's hash: enough for people to tell two apart."""
+    name, at, key = operator.partition("@")
+    return name + at + key[:8]
 
 
 def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -95,42 +102,42 @@ def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _why(standing: Standing) -> str:
-    match standing.place:
+def _why(ranked: RankedBid) -> str:
+    match ranked.place:
         case "winner":
-            return "won" if standing.margin_bps is None else f"won by {_margin(standing)}"
+            return "won" if ranked.margin_bps is None else f"won by {_margin(ranked)}"
         case "runner_up":
-            return f"lost by {_margin(standing)}, its score prices the winner; {_would(standing.winning)}"
+            return f"lost by {_margin(ranked)}, its score prices the winner; {_would(ranked.winning)}"
         case "same_operator":
-            return f"lost by {_margin(standing)}, no runner-up: the winner's own operator; {_would(standing.winning)}"
+            return f"lost by {_margin(ranked)}, no runner-up: the winner's own operator; {_would(ranked.winning)}"
         case "outbid":
-            return f"lost by {_margin(standing)}; {_would(standing.winning)}"
+            return f"lost by {_margin(ranked)}; {_would(ranked.winning)}"
         case _:
-            assert_never(standing.place)
+            assert_never(ranked.place)
 
 
-def _margin(standing: Standing) -> str:
-    if standing.margin_bps == 0 or standing.margin_bps is None:
-        return "the tie-break" if standing.tie_break else "less than 0.01 %"
-    return _percent(standing.margin_bps)
+def _margin(ranked: RankedBid) -> str:
+    if ranked.margin_bps == 0 or ranked.margin_bps is None:
+        return "the tie-break" if ranked.tie_break else "less than 0.01 %"
+    return percent(ranked.margin_bps)
 
 
 def _would(winning: WinningTerms | None) -> str:
     if winning is None or (winning.prices is None and winning.quality_bps is None):
         return "nothing would have won"
     price = f"at {winning.prices[0]} / {winning.prices[1]}" if winning.prices else ""
-    quality = f"at quality {_percent(winning.quality_bps)}" if winning.quality_bps else ""
+    quality = f"at quality {percent(winning.quality_bps)}" if winning.quality_bps else ""
     only = ", by quality never" if price else ", by price never"
     return "would have won " + (f"{price} or {quality}" if price and quality else price + quality + only)
 
 
 def _price_lines(explained: Explanation) -> Iterator[str]:
-    winner = explained.standings[0]
+    winner = explained.ranked[0]
     for name, price in (("input", explained.input_price), ("output", explained.output_price)):
         yield f"{name:<6} price  {price.cleared}: {_derivation(price, winner, explained.runner_up)}"
 
 
-def _derivation(price: ClearedPrice, winner: Standing, runner_up: Standing | None) -> str:
+def _derivation(price: ClearedPrice, winner: RankedBid, runner_up: RankedBid | None) -> str:
     reserve = f"the list price {price.reserve}"
     if price.source == "one_operator" or runner_up is None:
         return f"{reserve}, for no other operator bids"
@@ -141,13 +148,9 @@ def _derivation(price: ClearedPrice, winner: Standing, runner_up: Standing | Non
 
 
 def _tie_lines(explained: Explanation) -> Iterator[str]:
-    tied = [standing for standing in explained.standings if standing.tie_break]
+    tied = [ranked for ranked in explained.ranked if ranked.tie_break]
     if tied:
         yield ""
         yield "Among equal scores the lowest SHA-256(request_id || node_id) comes first:"
-    for standing in tied:
-        yield f"{standing.rank:>4}  {standing.bid.node_id}  {standing.score}  {standing.tie_break}"
-
-
-def _percent(bps: int) -> str:
-    return f"{bps // 100}.{bps % 100:02d} %"
+    for ranked in tied:
+        yield f"{ranked.rank:>4}  {ranked.bid.node_id}  {ranked.score}  {ranked.tie_break}"

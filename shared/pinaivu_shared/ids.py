@@ -39,6 +39,11 @@ def node_id_of(public_key: bytes) -> str:
     return "node_" + hashlib.sha256(public_key).hexdigest()[:32]
 
 
+def operator_of(name: str, public_key: bytes) -> str:
+    """`NAME@` + the first 32 hex digits of SHA-256 of the operator's raw Ed25519 key: a name nobody else can take."""
+    return f"{name}@{hashlib.sha256(public_key).hexdigest()[:32]}"
+
+
 def digest_of(content: bytes) -> str:
     """`sha256:` + lowercase hex."""
     return "sha256:" + hashlib.sha256(content).hexdigest()

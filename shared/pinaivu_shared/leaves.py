@@ -24,14 +24,13 @@ from pinaivu_shared.signed import (
     verify_ed25519,
     verify_p256,
 )
-from pinaivu_shared.terms import Order
+from pinaivu_shared.terms import Ed25519Signature, Order
 
 MAX_LEAF_BYTES: Final = 65_535
 MAX_STATEMENT_RECEIPTS: Final = 2_000
 """So many indices at their longest still fit one leaf."""
 
 Base64 = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9+/]*={0,2}\Z", max_length=24_576)]
-Ed25519Signature = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{128}\Z")]
 
 
 class ConfigurationLeaf(CanonicalStruct, frozen=True, tag="configuration"):
@@ -52,7 +51,7 @@ class EpochLeaf(CanonicalStruct, frozen=True, tag="epoch"):
 
 
 class RegistrationLeaf(CanonicalStruct, frozen=True, tag="registration"):
-    """A node that was not known before, or one that changed its operator."""
+    """A node that was not known before, or one that changed its operator (`ids.operator_of`)."""
 
     index: Natural
     node_id: NodeId

@@ -18,7 +18,7 @@ STEP_BPS: Final = 250
 GOOD_BPS: Final = 6000
 PART_BPS: Final = 2000
 GRACE_MS: Final = 100
-"""Added to both sides when times are compared: a few milliseconds more are nobody's fault."""
+"""Added to every time that is compared: a few milliseconds are nobody's fault, and a burst is no speed."""
 SPEED_TOKENS_MIN: Final = 8
 """Shorter answers say nothing about speed."""
 SPEED_SCALE: Final = 1_000_000
@@ -40,11 +40,11 @@ def is_failure(reason: str) -> bool:
 
 
 def speed_of(receipt: Receipt) -> int | None:
-    """Tokens per second, times 1,000, after the first token; None where there are too few tokens to tell."""
+    """Tokens per second, times 1,000, after the first token and GRACE_MS; None where too few tokens tell nothing."""
     if receipt.completion_tokens < SPEED_TOKENS_MIN:
         return None
-    generating_ms = max(1, receipt.timing.duration_ms - receipt.timing.first_token_ms)
-    return receipt.completion_tokens * SPEED_SCALE // generating_ms
+    generating_ms = max(0, receipt.timing.duration_ms - receipt.timing.first_token_ms)
+    return receipt.completion_tokens * SPEED_SCALE // (generating_ms + GRACE_MS)
 
 
 def answer_sample(timing: ReceiptTiming, speed: int | None, *, first_tokens: list[int], speeds: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""What `pinaivu verify` and `pinaivu attestation` print for people; programs take `--json`."""
+"""How facts are printed for people; programs take `--json`."""
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -19,6 +19,11 @@ def report_lines(found: Mapping[str, Any]) -> Iterator[str]:
 def printable(value: object) -> str:
     """Text that cannot move the cursor, change colours or begin a line of its own."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
+
+
+def percent(bps: int) -> str:
+    """Basis points as a percentage, `0.05 %`."""
+    return f"{bps // 100}.{bps % 100:02d} %"
 
 
 def _line(name: str, value: str) -> str:

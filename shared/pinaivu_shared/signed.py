@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from pinaivu_shared.errors import VerificationError
 
-Ed25519Kind = Literal["order", "statement"]
-"""Signed by the operator (orders) and by the settlement key (statements)."""
+Ed25519Kind = Literal["order", "statement", "operator"]
+"""Signed by the market's operator (orders), by the settlement key (statements), by a node's operator (its grants)."""
 NodeKind = Literal["registration", "quote", "acceptance", "proof"]
 EnclaveKind = Literal["challenge", "registered", "quote-acknowledgement", "award", "node-report"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import CanonicalStruct, Digest, Hex32, Name, Natural, OptionalDigest, ShortName, Text
+from pinaivu_shared.canonical import CanonicalStruct, Digest, Hex32, Name, Natural, OptionalDigest, Text
 from pinaivu_shared.configuration import Origin
 from pinaivu_shared.ids import AccountId, NodeId, RequestId, SessionId
 from pinaivu_shared.money import AMOUNT_MAX
@@ -16,6 +16,8 @@ Outcome = Literal["completed", "cancelled", "failed", "refused"]
 PositivePrice = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 Amount = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
+Ed25519Signature = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{128}\Z")]
+OperatorName = Annotated[str, msgspec.Meta(pattern=r"\A[!-?A-~]{1,31}\Z")]
 Reference = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 Slots = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
@@ -29,13 +31,25 @@ class Challenge(CanonicalStruct, frozen=True):
     expires_ms: Natural
 
 
+class OperatorGrant(CanonicalStruct, frozen=True):
+    """Operator: the node with this public key is mine. Signed (kind "operator") by the operator's own key."""
+
+    operator: OperatorName
+    node_key: Hex32
+
+
 class Registration(CanonicalStruct, frozen=True):
-    """Node: the answer to a challenge. `operator` groups nodes of one owner, which never set each other's price."""
+    """Node: the answer to a challenge, and its operator's grant, as name, key and signature of the `OperatorGrant`.
+
+    Nodes of one operator never set each other's price, so none can count itself among another's: `ids.operator_of`.
+    """
 
     session: SessionId
     challenge: Hex32
     public_key: Hex32
-    operator: ShortName
+    operator: OperatorName
+    operator_key: Hex32
+    operator_signature: Ed25519Signature
 
 
 class Registered(CanonicalStruct, frozen=True):

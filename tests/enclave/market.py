@@ -22,7 +22,18 @@ from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.sealing import seal
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
-from pinaivu_shared.terms import Acceptance, Award, Challenge, Deposit, Order, Payout, Proof, Quote, Registration
+from pinaivu_shared.terms import (
+    Acceptance,
+    Award,
+    Challenge,
+    Deposit,
+    OperatorGrant,
+    Order,
+    Payout,
+    Proof,
+    Quote,
+    Registration,
+)
 from pinaivu_shared.wire import link
 from pinaivu_simulator.market import market_configuration
 from pinaivu_simulator.nsm import SimulatedNsm
@@ -157,6 +168,17 @@ def signed_order(order: Order, key: Ed25519PrivateKey = OPERATOR_KEY) -> link.Re
     return link.RecordOrder(Signed(payload, sign_ed25519("order", payload, key)))
 
 
+def grant(operator: str, node_key: bytes) -> dict[str, str]:
+    """What a registration says of the node's operator, whose key follows from the name here."""
+    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(operator.encode()).digest())
+    granted = encode(OperatorGrant(operator=operator, node_key=node_key.hex()))
+    return {
+        "operator": operator,
+        "operator_key": key.public_key().public_bytes_raw().hex(),
+        "operator_signature": sign_ed25519("operator", granted, key).hex(),
+    }
+
+
 class Node:
     """A node with a key of its own."""
 
@@ -180,7 +202,7 @@ class Node:
             session=issued.session,
             challenge=challenge.challenge,
             public_key=self.public_key.hex(),
-            operator=self.operator,
+            **grant(self.operator, self.public_key),
         )
         return sign_as_node("registration", encode(msgspec.structs.replace(answer, **changes)), self.key)
 

@@ -23,7 +23,7 @@ from pinaivu_shared.ids import digest_of, make_request_id, node_id_of
 from pinaivu_shared.leaves import ConfigurationLeaf
 from pinaivu_shared.log.tree import CompactRange
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
-from pinaivu_shared.terms import Acceptance, Deposit, Quote, Registration
+from pinaivu_shared.terms import Acceptance, Deposit, OperatorGrant, Quote, Registration
 from pinaivu_shared.wire import link
 from pinaivu_simulator.market import market_configuration
 
@@ -81,11 +81,19 @@ class Replay:
             session=issued.session,
             challenge=msgspec.json.decode(issued.challenge.payload)["challenge"],
             public_key=public_key.hex(),
-            operator=f"operator-{number % 3}",
+            **self._grant(f"operator-{number % 3}", public_key),
         )
         self.apply(link.RegisterNode(issued.session, sign_as_node("registration", encode(answer), key)))
         self._quote(key, issued.session, number)
         return key, issued.session
+
+    def _grant(self, operator: str, node_key: bytes) -> dict[str, str]:
+        granted = encode(OperatorGrant(operator=operator, node_key=node_key.hex()))
+        return {
+            "operator": operator,
+            "operator_key": OPERATOR_KEY.public_key().public_bytes_raw().hex(),
+            "operator_signature": sign_ed25519("operator", granted, OPERATOR_KEY).hex(),
+        }
 
     def _quote(self, key: Ed25519PrivateKey, session: str, number: int) -> None:
         quote = Quote(

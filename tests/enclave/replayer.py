@@ -122,7 +122,7 @@ class Replayer:
             waited = min(10_000, (statistics.median_low(self.first_tokens[model]) + 100) * 10_000 // (first + 100))
         self.first_tokens[model].append(first)
         if tokens >= 8:
-            speed = tokens * 10**6 // max(1, timing["duration_ms"] - first)
+            speed = tokens * 10**6 // (max(0, timing["duration_ms"] - first) + 100)
             if self.speeds[model]:
                 fast = min(10_000, speed * 10_000 // max(1, statistics.median_low(self.speeds[model])))
             self.speeds[model].append(speed)

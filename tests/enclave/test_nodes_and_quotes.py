@@ -2,18 +2,20 @@
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from pinaivu_enclave.core.commands import IllegalCommandError, IssueChallenge, RefusedQuoteError, UnknownSubjectError
-from pinaivu_shared.canonical import decode
+from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import RegistrationLeaf, parse_leaf
 from pinaivu_shared.sealing import seal
-from pinaivu_shared.signed import load_receipt_key, verify_enclave
-from pinaivu_shared.terms import QuoteAcknowledgement
+from pinaivu_shared.second_score import Transcript, verify_transcript
+from pinaivu_shared.signed import load_receipt_key, sign_ed25519, verify_enclave
+from pinaivu_shared.terms import OperatorGrant, QuoteAcknowledgement
 from pinaivu_shared.wire import link
 
-from .market import Market, Node
+from .market import Market, Node, grant
 
 
 def challenged(market: Market, node: Node) -> link.ChallengeIssued:
@@ -33,7 +35,7 @@ def test_a_node_that_changes_its_operator_is_written_again(market: Market) -> No
     Node(market, "a").register()
     Node(market, "a", operator="new-owner").register()
     found = [leaf.operator for leaf in map(parse_leaf, market.leaves) if isinstance(leaf, RegistrationLeaf)]
-    assert found == ["operator-a", "new-owner"]
+    assert [operator.partition("@")[0] for operator in found] == ["operator-a", "new-owner"]
 
 
 @pytest.mark.parametrize(
@@ -166,3 +168,40 @@ def test_challenges_nobody_answers_keep_nobody_out() -> None:
         Node(market, f"silent {number}").market.apply(IssueChallenge(bytes([7] * 31 + [number]), bytes([number] * 48)))
     Node(market, "honest").register().quote()
     assert isinstance(market.open_job(), link.Awarded)
+
+
+def transcript_of(market: Market) -> Transcript:
+    return verify_transcript(market.open_job().transcript)
+
+
+def test_nodes_of_one_operator_do_not_set_each_others_price(market: Market) -> None:
+    Node(market, "a", operator="fleet").register().quote(20_000, 60_000)
+    Node(market, "b", operator="fleet").register().quote(22_000, 66_000)
+    assert transcript_of(market).input_price == 40_000
+
+
+def test_nobody_counts_itself_among_anothers_nodes_by_taking_its_name(market: Market) -> None:
+    """A rival that is no runner-up sets no price: whoever could claim it as his own would be paid the list price."""
+    Node(market, "rival").register().quote(22_000, 66_000)
+    claimant = Node(market, "claimant", operator="operator-rival")
+    own = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    granted = encode(OperatorGrant(operator="operator-rival", node_key=claimant.public_key.hex()))
+    issued = market.apply(IssueChallenge(claimant.public_key, market.random.randbytes(48)))
+    claimant.session = issued.session
+    named = {
+        "operator_key": own.public_key().public_bytes_raw().hex(),
+        "operator_signature": sign_ed25519("operator", granted, own).hex(),
+    }
+    market.apply(link.RegisterNode(issued.session, claimant.registration(issued, **named)))
+    claimant.quote(20_000, 60_000)
+    assert transcript_of(market).input_price == 22_000
+
+
+@pytest.mark.parametrize("change", ["operator_key", "operator_signature", "operator", "node"])
+def test_a_grant_by_another_key_for_another_node_or_name_is_refused(market: Market, change: str) -> None:
+    node, other = Node(market, "a"), Node(market, "b")
+    changes = grant("stranger", node.public_key)
+    changed = grant(node.operator, other.public_key) if change == "node" else {change: changes[change]}
+    issued = market.apply(IssueChallenge(node.public_key, market.random.randbytes(48)))
+    with pytest.raises(VerificationError, match="operator signature"):
+        market.apply(link.RegisterNode(issued.session, node.registration(issued, **changed)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.enclave.market import grant
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -160,7 +161,7 @@ class FakeNode:
             session=challenge.session,
             challenge=challenge.challenge,
             public_key=self.public_key.hex(),
-            operator=self.operator,
+            **grant(self.operator, self.public_key),
         )
         await self.send(wire.Register(sign_as_node("registration", encode(registration), self.key)))
         accepted = await self.receive()

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pinaivu_node.keys import identity_of
+from pinaivu_node.keys import Operator, identity_of
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.commitments import canonical_bytes, forwarded_commitment
@@ -64,6 +64,7 @@ MODEL = "llama3.2:1b"
 MODELS = (MODEL, "gemma3:1b", "qwen3:4b")
 SALT = bytes(range(32))
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+ALICE = Operator("alice", Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"alice").digest()))
 NODE = identity_of(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"node").digest()))
 TARIFF = Tariff(input_price=100, output_price=200, slots=2)
 _Message = TypeVar("_Message", bound=FromNode)

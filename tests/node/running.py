@@ -25,7 +25,7 @@ from pinaivu_shared.wire.node import (
     NODE_PATH,
 )
 
-from .market import MODEL, NODE, NOW_MS, TARIFF, Counter, Enclave, Gateway, judge
+from .market import ALICE, MODEL, NODE, NOW_MS, TARIFF, Counter, Enclave, Gateway, judge
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -97,7 +97,7 @@ async def network(
     shown: list[NodeStatus] = []
     profile = NodeProfile(
         identity=NODE,
-        operator="alice",
+        operator=ALICE,
         gateway="ws://gateway.test/node/v1/connect",
         agent="pinaivu/test",
         quote_lifetime_ms=quote_lifetime_ms,

@@ -17,7 +17,7 @@ from pinaivu_shared.signed import Signed, sign_as_enclave
 from pinaivu_shared.terms import NodeReport
 from pinaivu_shared.wire.node import FromNode, Report, RequestReport
 
-from .market import MODEL, NODE, NOW_MS, Counter
+from .market import ALICE, MODEL, NODE, NOW_MS, Counter
 from .running import Network, network
 
 pytestmark = pytest.mark.trio
@@ -72,7 +72,7 @@ async def test_a_verified_report_is_in_the_status() -> None:
         report = await tell(counter)
         status = await shown(running, heard)
         assert (status.state, status.session) == ("connected", counter.gateway.session)
-        assert (status.node_id, status.operator, status.gateway) == (NODE.node_id, "alice", running.shown[0].gateway)
+        assert (status.node_id, status.operator, status.gateway) == (NODE.node_id, ALICE.id, running.shown[0].gateway)
         assert [engine.ready for engine in status.engines] == [(MODEL,)]
         assert status.heard is not None
         assert status.heard.report == report

@@ -13,7 +13,8 @@ from rich.console import Console
 from tests.node.operator import HEARD, REQUEST, run, status
 
 from pinaivu_node.status import STALE_MS, EngineStatus, NodeStatus, StatusFile
-from pinaivu_node.status_view import percent, span, status_view
+from pinaivu_node.status_view import span, status_view
+from pinaivu_shared.report import percent
 from pinaivu_shared.terms import QualityChange
 
 from .market import MODEL, NODE, NOW_MS

@@ -6,6 +6,8 @@ the same order give the same bytes. A refused command raises before anything has
 
 from typing import assert_never
 
+import msgspec
+
 from pinaivu_enclave.core.auction import Ineligible, QuoteBook
 from pinaivu_enclave.core.award import AwardOffice
 from pinaivu_enclave.core.commands import (
@@ -179,6 +181,8 @@ class Coordinator:
         settled = self._jobs.settled(command.request_id)
         read_proof(command.proof, settled.terms)
         second = digest_of(command.proof.payload)
+        if not settled.proof:
+            self._jobs.remember(msgspec.structs.replace(settled, proof=second))
         if settled.proof in {"", second}:
             return [link.Done()]
         self._jobs.forget(settled)

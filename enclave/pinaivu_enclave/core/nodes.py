@@ -6,11 +6,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pinaivu_enclave.core.commands import IllegalCommandError, MarketFullError, UnknownSubjectError
-from pinaivu_shared.canonical import decode
+from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.errors import VerificationError
-from pinaivu_shared.ids import node_id_of
-from pinaivu_shared.signed import Signed, load_node_key, verify_node
-from pinaivu_shared.terms import Challenge, Registration
+from pinaivu_shared.ids import node_id_of, operator_of
+from pinaivu_shared.signed import Signed, load_node_key, verify_ed25519, verify_node
+from pinaivu_shared.terms import Challenge, OperatorGrant, Registration
 
 CHALLENGE_LIFETIME_MS: Final = 60_000
 CHALLENGE_ENTROPY_BYTES: Final = 48
@@ -28,6 +28,14 @@ class Session(msgspec.Struct, frozen=True):
 class _Pending(msgspec.Struct, frozen=True):
     challenge: Challenge
     public_key: bytes
+
+
+def _operator(answer: Registration) -> str:
+    """Who operates the node, once that operator has said so; VerificationError otherwise."""
+    grant = encode(OperatorGrant(operator=answer.operator, node_key=answer.public_key))
+    key = bytes.fromhex(answer.operator_key)
+    verify_ed25519("operator", grant, bytes.fromhex(answer.operator_signature), key)
+    return operator_of(answer.operator, key)
 
 
 class Sessions:
@@ -67,7 +75,7 @@ class Sessions:
         asked = (session, pending.challenge.challenge, pending.public_key.hex())
         if (answer.session, answer.challenge, answer.public_key) != asked:
             raise VerificationError("registration", "answers another challenge, session or key")
-        registered = Session(session, pending.challenge.node_id, answer.operator, key)
+        registered = Session(session, pending.challenge.node_id, _operator(answer), key)
         older = self._session_of_node.get(registered.node_id)
         if older is None and len(self._registered) >= self._max_nodes:
             raise MarketFullError(f"the market takes {self._max_nodes} nodes")
