@@ -18,7 +18,7 @@ from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
-from pinaivu_host.gateway.operators import Operators
+from pinaivu_host.gateway.nodes import Nodes
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
 from pinaivu_host.kms_bridge import KmsBridge
@@ -36,7 +36,7 @@ from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.idempotency import KeyStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
-from pinaivu_host.store.operators import NodeRecords
+from pinaivu_host.store.node_records import NodeRecords
 from pinaivu_host.store.orders import Orders
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.configuration import parse_configuration
@@ -151,13 +151,13 @@ class Host:
         chat = ChatCompletions(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
         models = Models(self.nodes, self.first_quotes, self.accounts)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
-        operators = Operators(NodeRecords(self._database), market.evidence, self.journal)
+        nodes = Nodes(NodeRecords(self._database), market.evidence, self.journal)
         health = Health(market)
         orders = AdminOrders(
             self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
         )
         admin = Admin(self.accounts, orders, self.link, admin_key=settings.admin_key)
-        nodes = NodeEndpoint(
+        node_endpoint = NodeEndpoint(
             link=self.link, connections=self.nodes, capacity=market.capacity, first_quotes=self.first_quotes
         )
         return [
@@ -166,9 +166,9 @@ class Host:
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/receipts/{request_id}", "GET", receipts.receipt),
             route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
-            route("/v1/nodes/{node_id}", "GET", operators.node),
-            route("/v1/nodes/{node_id}/statements", "GET", operators.statements),
-            route("/v1/nodes/{node_id}/statements/{number}", "GET", operators.statement),
+            route("/v1/nodes/{node_id}", "GET", nodes.node),
+            route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
+            route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),
             route("/v1/attestation", "GET", Attestation(self.link).attest),
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
@@ -178,7 +178,7 @@ class Host:
             route("/admin/v1/payouts", "POST", orders.pay_out),
             route("/admin/v1/orders", "GET", orders.list),
             route("/admin/v1/orders", "POST", orders.hand_in),
-            websocket_route(NODE_PATH, nodes.serve),
+            websocket_route(NODE_PATH, node_endpoint.serve),
         ]
 
 

@@ -140,11 +140,11 @@ async def test_a_suspension_is_shown_while_it_lasts(office: Office, monkeypatch:
     market.settle(awarded, node, proof=node.proof(awarded, completion_tokens=100_000))
     await office.take(market)
     until_ms = market.now_ms + market.configuration.nodes.suspension_ms
-    monkeypatch.setattr("pinaivu_host.gateway.operators.now_ms", lambda: until_ms - 1)
+    monkeypatch.setattr("pinaivu_host.gateway.nodes.now_ms", lambda: until_ms - 1)
     suspension = (await office.get(f"/{node.node_id}"))["suspension"]
     assert (suspension["reason"], suspension["request_id"]) == ("usage_absurd", awarded.request_id)
     assert (suspension["suspended_ms"], suspension["until_ms"]) == (market.now_ms, until_ms)
-    monkeypatch.setattr("pinaivu_host.gateway.operators.now_ms", lambda: until_ms)
+    monkeypatch.setattr("pinaivu_host.gateway.nodes.now_ms", lambda: until_ms)
     assert (await office.get(f"/{node.node_id}"))["suspension"] is None
 
 
@@ -217,7 +217,7 @@ async def test_what_is_not_there_is_404(office: Office, path: str) -> None:
 async def test_a_statement_waits_for_a_checkpoint_but_not_for_ever(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinaivu_host.gateway.operators.CHECKPOINT_LIMIT_S", 0.05)
+    monkeypatch.setattr("pinaivu_host.gateway.nodes.CHECKPOINT_LIMIT_S", 0.05)
     stated = Stated()
     await office.take(stated.market)
     office.journal._checkpoint = None

@@ -17,7 +17,7 @@ from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, INVALID_REQUEST
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
-from pinaivu_host.store.operators import ListedStatement, NodeAccount, NodeRecords, StatementEvidence, Suspension
+from pinaivu_host.store.node_records import ListedStatement, NodeAccount, NodeRecords, StatementEvidence, Suspension
 from pinaivu_shared.money import format_usdc
 
 LISTED_DEFAULT: Final = 20
@@ -30,7 +30,7 @@ CHECKPOINT_LIMIT_S: Final = 5.0
 """A checkpoint follows a durable leaf within milliseconds, unless the enclave is away."""
 
 
-class Operators:
+class Nodes:
     """Amounts are written as on receipts (`0.000042 USDC`), times are milliseconds since 1970."""
 
     def __init__(self, records: NodeRecords, evidence: EvidenceStore, journal: Journal) -> None:
