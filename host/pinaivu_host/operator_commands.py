@@ -69,7 +69,7 @@ def opening_deposit(options: argparse.Namespace, account_id: str, credit: int) -
     for name in ("operator-key-file", "configuration"):
         if not vars(options)[name.replace("-", "_")]:
             raise CallerError(f"--credit needs --{name}: credit is a deposit that the operator signs")
-    return load_operator_key(options).deposit(reference=f"opening-{account_id}", account=account_id, amount=credit)
+    return load_operator_key(options).opening_deposit(account=account_id, amount=credit)
 
 
 def load_operator_key(options: argparse.Namespace) -> "OperatorKey":

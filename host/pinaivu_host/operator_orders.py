@@ -32,6 +32,10 @@ class OperatorKey:
         order = Deposit(origin=self._origin, reference=reference, account=account, amount=amount, fund=fund)
         return self._sign(order)
 
+    def opening_deposit(self, *, account: str, amount: int) -> Signed:
+        """The deposit that a new account begins with; there is one for each account."""
+        return self.deposit(reference=f"opening-{account}", account=account, amount=amount)
+
     def payout(self, *, reference: str, node_id: str, amount: int) -> Signed:
         """What was paid to a node outside; VerificationError as above."""
         return self._sign(Payout(origin=self._origin, reference=reference, node_id=node_id, amount=amount))

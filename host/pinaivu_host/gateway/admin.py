@@ -95,4 +95,4 @@ class Admin:
         key = self._orders.key
         if not self._link.ready:
             raise ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available, so no account was opened")
-        return key.deposit(reference=f"opening-{account_id}", account=account_id, amount=credit)
+        return key.opening_deposit(account=account_id, amount=credit)

@@ -13,15 +13,16 @@ from pinaivu_host.gateway.authentication import authenticate, authenticate_payer
 from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat
-from pinaivu_host.gateway.delivery import Sink, StreamSink, WholeSink
+from pinaivu_host.gateway.delivery import make_sink
 from pinaivu_host.gateway.departure import Departure, watch_caller
 from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
 from pinaivu_host.gateway.idempotency import Idempotency
-from pinaivu_host.gateway.idempotency_key import asked, digest_body, read_key
+from pinaivu_host.gateway.idempotency_key import KeyedRequest, digest_body, read_key
 from pinaivu_host.gateway.job import Job
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, make_order
 from pinaivu_host.store.accounts import Accounts, Caller
+from pinaivu_host.store.idempotency import place_of
 
 DEFAULT_BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 LARGE_BODY_BYTES: Final = 128 * 1024
@@ -54,15 +55,12 @@ class ChatCompletions:
         watcher = asyncio.create_task(watch_caller(receive, departure))
         try:
             if key is None:
-                await Job(self._market, order, _sink(send, order, departure), departure).run()
+                await Job(self._market, order, make_sink(send, order, departure), departure).run()
             else:
-                await self._idempotency.serve(asked(key, digest, order, check_payer), send, departure)
+                keyed = KeyedRequest(place_of(caller.account_id, key), digest, order, check_payer)
+                await self._idempotency.serve(keyed, send, departure)
         finally:
             watcher.cancel()
-
-
-def _sink(send: Send, order: Order, departure: Departure) -> Sink:
-    return StreamSink(send, order, departure) if order.chat.stream else WholeSink(send, order)
 
 
 def _read_order(request_id: str, raw: bytes, caller: Caller, path: str) -> tuple[Order, bytes]:

@@ -155,6 +155,13 @@ class WholeSink:
         return answer.delivery(self._order.salt, finished=True) if complete else Delivery(0, "")
 
 
+def make_sink(send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> Sink:
+    """The sink for how the caller wants his answer, with these headers beside the usual ones."""
+    if order.chat.stream:
+        return StreamSink(send, order, departure, headers)
+    return WholeSink(send, order, headers)
+
+
 def _salt(order: Order) -> tuple[str, str]:
     return ("x-pinaivu-salt", order.salt.hex())
 

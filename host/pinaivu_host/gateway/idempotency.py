@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.delivery import Sink, StreamSink, WholeSink
+from pinaivu_host.gateway.delivery import Sink, make_sink
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.errors import (
     IDEMPOTENCY_CONFLICT,
@@ -47,7 +47,7 @@ from pinaivu_host.gateway.errors import (
     ApiError,
 )
 from pinaivu_host.gateway.former_job import completed_receipt
-from pinaivu_host.gateway.idempotency_key import REPLAYED, Asked
+from pinaivu_host.gateway.idempotency_key import REPLAYED, KeyedRequest
 from pinaivu_host.gateway.job import Job
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.recording import Recording
@@ -87,41 +87,41 @@ class Idempotency:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
 
-    async def serve(self, asked: Asked, send: Send, caller: Departure) -> None:
+    async def serve(self, keyed: KeyedRequest, send: Send, caller: Departure) -> None:
         """Answer one caller; ApiError before anything was sent, for what is not a job's own failure."""
-        async with self._locks.setdefault(asked.place, asyncio.Lock()):
-            recording, replayed = await self._find_or_begin(asked)
+        async with self._locks.setdefault(keyed.place, asyncio.Lock()):
+            recording, replayed = await self._find_or_begin(keyed)
             news = recording.join()
         try:
             await recording.play(news, _sink(recording, send, caller, replayed=replayed), caller)
         finally:
             recording.leave(news, caller.reason)
 
-    async def _find_or_begin(self, asked: Asked) -> tuple[Recording, bool]:
+    async def _find_or_begin(self, keyed: KeyedRequest) -> tuple[Recording, bool]:
         """The recording for this request, and whether the job was another request's. Held by the key's lock."""
-        running = self._running.get(asked.place)
+        running = self._running.get(keyed.place)
         if running is not None and running.departure.reason:  # cut short; only its receipt says how it ended
             await running.over.wait()
         if running is not None and not running.over.is_set():
-            _check_same(asked, running.use)
+            _check_same(keyed, running.use)
             return running, True
-        former = await self._keys.find(asked.place)
+        former = await self._keys.find(keyed.place)
         receipt = None if former is None else await completed_receipt(self._market, former)
         if former is not None and receipt is not None:
-            _check_same(asked, former)
-            return _recorded(asked, former, receipt), True
-        return await self._begin(asked, instead_of=former.request_id if former else ""), False
+            _check_same(keyed, former)
+            return _recorded(keyed, former, receipt), True
+        return await self._begin(keyed, instead_of=former.request_id if former else ""), False
 
-    async def _begin(self, asked: Asked, *, instead_of: str) -> Recording:
+    async def _begin(self, keyed: KeyedRequest, *, instead_of: str) -> Recording:
         if self._market.draining:
             raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
-        await asked.check_payer()
-        await self._check_room(asked.place.account_id)
-        use = asked.use()
+        await keyed.check_payer()
+        await self._check_room(keyed.place.account_id)
+        use = keyed.use()
         if not await self._keys.begin(use, instead_of=instead_of):
             raise ApiError(IDEMPOTENCY_IN_PROGRESS, "a request with this idempotency key has just been begun elsewhere")
-        recording = Recording(use, asked.order, self._keep)
-        self._running[asked.place] = recording
+        recording = Recording(use, keyed.order, self._keep)
+        self._running[keyed.place] = recording
         job = asyncio.create_task(self._run(recording))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
@@ -180,19 +180,17 @@ class Idempotency:
 
 
 def _sink(recording: Recording, send: Send, caller: Departure, *, replayed: bool) -> Sink:
-    headers = (REPLAYED,) if replayed else ()
-    order = recording.order
-    return StreamSink(send, order, caller, headers) if order.chat.stream else WholeSink(send, order, headers)
+    return make_sink(send, recording.order, caller, (REPLAYED,) if replayed else ())
 
 
-def _check_same(asked: Asked, use: KeyUse) -> None:
-    if asked.body_sha256 != use.body_sha256:
+def _check_same(keyed: KeyedRequest, use: KeyUse) -> None:
+    if keyed.body_sha256 != use.body_sha256:
         raise ApiError(
             IDEMPOTENCY_CONFLICT, "this idempotency key was used with another body; use a new key for a new request"
         )
 
 
-def _recorded(asked: Asked, former: KeyUse, receipt: Receipt) -> Recording:
+def _recorded(keyed: KeyedRequest, former: KeyUse, receipt: Receipt) -> Recording:
     """What the former job answered, under its own id and salt; the rest of the order is the same, as the body is."""
     if former.answer is None:
         raise ApiError(
@@ -201,11 +199,11 @@ def _recorded(asked: Asked, former: KeyUse, receipt: Receipt) -> Recording:
             "stored; use a new key to ask again",
         )
     order = dataclasses.replace(
-        asked.order,
-        command=msgspec.structs.replace(asked.order.command, request_id=former.request_id),
+        keyed.order,
+        command=msgspec.structs.replace(keyed.order.command, request_id=former.request_id),
         salt=former.salt,
         envelope=dataclasses.replace(
-            asked.order.envelope, request_id=former.request_id, created_s=former.answer.created_s
+            keyed.order.envelope, request_id=former.request_id, created_s=former.answer.created_s
         ),
     )
     return Recording.of_the_past(former, order, former.answer.deltas, receipt)

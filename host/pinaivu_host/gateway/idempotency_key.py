@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
 from pinaivu_host.gateway.order import Order
-from pinaivu_host.store.idempotency import KeyUse, Place, place_of
+from pinaivu_host.store.idempotency import KeyUse, Place
 from pinaivu_shared.commitments import canonical_bytes
 
 NAME: Final = "Idempotency-Key"
@@ -19,7 +19,7 @@ REPLAYED: Final = ("idempotent-replayed", "true")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class KeyedRequest:
     """A request with a key. `check_payer` raises ApiError unless a new job may be begun on the account's credit."""
 
     place: Place
@@ -53,11 +53,6 @@ def digest_body(path: str, body: dict[str, Any]) -> bytes:
     VerificationError for a body without a canonical form, of which no order can be made either.
     """
     return hashlib.sha256(path.encode() + b"\0" + canonical_bytes(body)).digest()
-
-
-def asked(key: str, body_sha256: bytes, order: Order, check_payer: Callable[[], Awaitable[object]]) -> Asked:
-    """What is asked under this key of the order's account."""
-    return Asked(place_of(order.caller.account_id, key), body_sha256, order, check_payer)
 
 
 def _invalid(reason: str) -> ApiError:
