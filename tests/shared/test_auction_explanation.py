@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pinaivu_shared.auction_explanation import Explanation, Standing, explain, read_transcript
+from pinaivu_shared.auction_explanation import Explanation, explain, read_transcript
 from pinaivu_shared.auction_report import explanation_fields, explanation_lines
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.errors import UnreadableError, VerificationError
@@ -39,11 +39,6 @@ def bid(number: int, input_price: int, output_price: int, *, quality: int = 10_0
 
 def explained(*bids: Bid, lot: Lot = LOT) -> Explanation:
     return explain(run_auction(lot, list(bids)))
-
-
-def standing_of(found: Explanation, number: int) -> Standing:
-    (standing,) = (one for one in found.standings if one.bid.node_id == f"node_{number:032x}")
-    return standing
 
 
 GENUINE: dict[str, Any] = json.loads(encode(run_auction(LOT, [bid(1, 100, 100), bid(2, 150, 150), bid(3, 150, 150)])))
@@ -84,7 +79,7 @@ def wins(transcript: Transcript, changed: Bid) -> bool:
 
 @given(auctions)
 def test_a_loser_would_have_won_with_the_quality_named_and_with_no_lower(transcript: Transcript) -> None:
-    for one in explain(transcript).standings[1:]:
+    for one in explain(transcript).ranked[1:]:
         least = one.winning.quality_bps if one.winning else None
         if least is not None:
             assert wins(transcript, msgspec.structs.replace(one.bid, quality_bps=least))
@@ -95,7 +90,7 @@ def test_a_loser_would_have_won_with_the_quality_named_and_with_no_lower(transcr
 
 @given(auctions)
 def test_a_loser_would_have_won_at_the_prices_named(transcript: Transcript) -> None:
-    for one in explain(transcript).standings[1:]:
+    for one in explain(transcript).ranked[1:]:
         if one.winning and one.winning.prices:
             lower = dict(zip(("input_price", "output_price"), one.winning.prices, strict=True))
             assert wins(transcript, msgspec.structs.replace(one.bid, **lower))
@@ -107,7 +102,7 @@ def test_the_cost_named_wins_and_one_more_does_not(transcript: Transcript) -> No
     """With one prompt token and no other, a price is a cost."""
     one_token = msgspec.structs.replace(LOT, prompt_tokens=1, completion_tokens=0)
     again = run_auction(one_token, [scored.bid for scored in transcript.bids])
-    for one in explain(again).standings[1:]:
+    for one in explain(again).ranked[1:]:
         assert one.winning is not None, "prices are at least 1, and so are scores"
         if one.winning.cost:
             assert wins(again, msgspec.structs.replace(one.bid, input_price=one.winning.cost))
@@ -126,21 +121,21 @@ def test_the_derivation_of_the_prices_ends_at_the_prices_of_the_transcript(trans
 @given(auctions)
 def test_the_runner_up_is_the_one_without_whom_the_price_may_change(transcript: Transcript) -> None:
     found = explain(transcript)
-    places = [one.place for one in found.standings]
+    places = [one.place for one in found.ranked]
     assert places[0] == "winner"
     assert places.count("runner_up") == (found.runner_up is not None)
-    own = found.standings[0].bid.operator
-    before = found.standings[1 : found.runner_up.rank - 1] if found.runner_up else found.standings[1:]
+    own = found.ranked[0].bid.operator
+    before = found.ranked[1 : found.runner_up.rank - 1] if found.runner_up else found.ranked[1:]
     assert all(one.place == "same_operator" and one.bid.operator == own for one in before)
-    assert all((one.place == "same_operator") == (one.bid.operator == own) for one in found.standings[1:])
+    assert all((one.place == "same_operator") == (one.bid.operator == own) for one in found.ranked[1:])
 
 
 @given(auctions)
 def test_every_auction_can_be_told_in_lines_and_as_one_object(transcript: Transcript) -> None:
     found = explain(transcript)
     lines = list(explanation_lines(found))
-    assert all(one.bid.node_id in "\n".join(lines) for one in found.standings)
-    assert len(json.loads(json.dumps(explanation_fields(found)))["bids"]) == len(found.standings)
+    assert all(one.bid.node_id in "\n".join(lines) for one in found.ranked)
+    assert len(json.loads(json.dumps(explanation_fields(found)))["bids"]) == len(found.ranked)
 
 
 def why(found: Explanation, number: int) -> str:
@@ -186,7 +181,7 @@ def test_each_bid_is_told_why(bids: list[Bid], said: str) -> None:
 
 def test_a_lost_tie_break_is_called_one_and_shown() -> None:
     found = explained(bid(1, 100, 100), bid(2, 100, 100), bid(3, 200, 200))
-    first, second, third = found.standings
+    first, second, third = found.ranked
     assert first.tie_break < second.tie_break
     assert third.tie_break == ""
     assert "lost by the tie-break" in why(found, int(second.bid.node_id[5:], 16))
@@ -217,8 +212,8 @@ def test_a_job_that_costs_nothing_is_paid_the_list_price() -> None:
         bid(1, 1, 1), bid(2, 1, 1), lot=msgspec.structs.replace(LOT, prompt_tokens=0, completion_tokens=0)
     )
     assert found.input_price.source == "no_score"
-    assert found.standings[0].margin_bps is None
-    assert found.standings[1].winning is None
+    assert found.ranked[0].margin_bps is None
+    assert found.ranked[1].winning is None
 
 
 def test_a_transcript_and_the_bundle_around_it_read_alike_in_any_layout() -> None:
