@@ -9,9 +9,9 @@ import trio
 from pinaivu_node.back_off import BackOff
 from pinaivu_node.connection import Dial, ReplacedError
 from pinaivu_node.engine_pool import EnginePool
-from pinaivu_node.reporting import StatusBoard
 from pinaivu_node.session import NodeProfile, Session
 from pinaivu_node.status import beginning
+from pinaivu_node.status_board import StatusBoard
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import PeerError, PinaivuError, VerificationError
 

@@ -20,9 +20,10 @@ from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.job import Workplace
 from pinaivu_node.keys import Identity, Operator
 from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence
-from pinaivu_node.reporting import Reporting, StatusBoard
-from pinaivu_node.standing import StandingQuotes
+from pinaivu_node.reporting import Reporting
+from pinaivu_node.standing_quotes import StandingQuotes
 from pinaivu_node.status import NodeStatus
+from pinaivu_node.status_board import StatusBoard
 from pinaivu_shared.errors import PeerError
 from pinaivu_shared.wire.node import (
     NODE_PROTOCOL,

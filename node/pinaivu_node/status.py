@@ -20,6 +20,8 @@ FILE: Final = "status.json"
 MAX_STATUS_BYTES: Final = 4 * 1024 * 1024
 WRITE_SECONDS: Final = 10
 """So often it is written at least, while the node runs."""
+PAUSE_SECONDS: Final = 1
+"""Between two writings, and between two reports: by then the enclave has settled the job that was the occasion."""
 STALE_MS: Final = 3 * WRITE_SECONDS * 1000
 
 State = Literal["connecting", "connected", "waiting", "draining", "stopped"]

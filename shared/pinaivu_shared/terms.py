@@ -169,7 +169,7 @@ class Payout(CanonicalStruct, frozen=True, tag="payout"):
 Order = Deposit | Payout
 
 
-class StandingTerms(CanonicalStruct, frozen=True):
+class ReportedQuote(CanonicalStruct, frozen=True):
     """One of the node's quotes in force, and how many of its jobs run under the model now."""
 
     model: Name
@@ -203,7 +203,7 @@ class NodeReport(CanonicalStruct, frozen=True):
     slots: Natural
     suspended_until_ms: Natural
     changes: tuple[QualityChange, ...]
-    quotes: tuple[StandingTerms, ...]
+    quotes: tuple[ReportedQuote, ...]
     wins: Natural
     losses: Natural
     loss_margin_bps: Natural

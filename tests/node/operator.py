@@ -11,7 +11,7 @@ from tests.shared.statements import Stated
 
 from pinaivu_node import cli
 from pinaivu_node.status import EngineStatus, HeardReport, NodeStatus, beginning
-from pinaivu_shared.terms import QualityChange, StandingTerms
+from pinaivu_shared.terms import QualityChange, ReportedQuote
 
 from .market import MODEL, NODE, NOW_MS
 
@@ -39,7 +39,7 @@ HEARD = HeardReport(
             QualityChange(request_id=REQUEST, reason="usage_missing", sample_bps=0, quality_bps=7344),
         ),
         quotes=(
-            StandingTerms(
+            ReportedQuote(
                 model=MODEL, input_price=20_000, output_price=60_000, slots=4, running=1, expires_ms=NOW_MS + 61_000
             ),
         ),

@@ -10,8 +10,9 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.node.engines.scripted import chunk, event, head, serving
 
-from pinaivu_node.reporting import PAUSE_SECONDS, REPORT_SECONDS, Reporting, StatusBoard
-from pinaivu_node.status import WRITE_SECONDS, EngineStatus, HeardReport, NodeStatus, beginning
+from pinaivu_node.reporting import REPORT_SECONDS, Reporting
+from pinaivu_node.status import PAUSE_SECONDS, WRITE_SECONDS, EngineStatus, HeardReport, NodeStatus, beginning
+from pinaivu_node.status_board import StatusBoard
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.signed import Signed, sign_as_enclave
 from pinaivu_shared.terms import NodeReport

@@ -9,7 +9,7 @@ from pinaivu_enclave.core.tallies import Tallies
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.ledger import node_account, payable_account
 from pinaivu_shared.signed import sign_as_enclave
-from pinaivu_shared.terms import NodeReport, StandingTerms
+from pinaivu_shared.terms import NodeReport, ReportedQuote
 from pinaivu_shared.wire.link import NodeReported
 
 
@@ -41,9 +41,9 @@ class ReportOffice:
         )
         return [NodeReported(sign_as_enclave("node-report", encode(report), self._keys.receipt))]
 
-    def _quotes(self, node_id: str, now_ms: int) -> tuple[StandingTerms, ...]:
+    def _quotes(self, node_id: str, now_ms: int) -> tuple[ReportedQuote, ...]:
         return tuple(
-            StandingTerms(
+            ReportedQuote(
                 model=quote.model,
                 input_price=quote.input_price,
                 output_price=quote.output_price,
