@@ -67,7 +67,7 @@ async def test_a_receipt_never_changes_and_says_so(town: Town) -> None:
 
 
 async def test_a_bundle_waits_for_a_checkpoint_but_not_for_ever(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pinaivu_host.gateway.receipts.CHECKPOINT_LIMIT_S", 0.05)
+    monkeypatch.setattr("pinaivu_host.gateway.log_proof.CHECKPOINT_LIMIT_S", 0.05)
     await town.node()
     town.enclave.checkpoints = False
     path = f"/v1/receipts/{(await town.chat()).json()['request_id']}/bundle"
@@ -76,7 +76,7 @@ async def test_a_bundle_waits_for_a_checkpoint_but_not_for_ever(town: Town, monk
     assert response.headers["retry-after"] == "1"
     town.enclave.checkpoints = True
     await town.chat()
-    monkeypatch.setattr("pinaivu_host.gateway.receipts.CHECKPOINT_LIMIT_S", 30)
+    monkeypatch.setattr("pinaivu_host.gateway.log_proof.CHECKPOINT_LIMIT_S", 30)
     assert (await town.client().get(path)).status_code == 200
 
 

@@ -217,7 +217,7 @@ async def test_what_is_not_there_is_404(office: Office, path: str) -> None:
 async def test_a_statement_waits_for_a_checkpoint_but_not_for_ever(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinaivu_host.gateway.nodes.CHECKPOINT_LIMIT_S", 0.05)
+    monkeypatch.setattr("pinaivu_host.gateway.log_proof.CHECKPOINT_LIMIT_S", 0.05)
     stated = Stated()
     await office.take(stated.market)
     office.journal._checkpoint = None

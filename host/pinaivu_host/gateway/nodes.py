@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, INVALID_REQUEST, NOT_FOUND, ApiError
+from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
@@ -26,8 +27,6 @@ NUMBER_MAX: Final = 2**53 - 1
 CONCURRENT_MAX: Final = 2
 """A bundle can have thousands of receipts."""
 WAITING_MAX: Final = 64
-CHECKPOINT_LIMIT_S: Final = 5.0
-"""A checkpoint follows a durable leaf within milliseconds, unless the enclave is away."""
 
 
 class Nodes:
@@ -72,12 +71,8 @@ class Nodes:
         found = None if asked is None else await self._records.statement(node_id, asked)
         if found is None:
             raise ApiError(NOT_FOUND, f"there is no statement {number[:20]!r} of node {node_id[:100]!r}")
-        try:
-            async with asyncio.timeout(CHECKPOINT_LIMIT_S):
-                size, checkpoint = await self._journal.checkpoint_over(found.index)
-        except TimeoutError:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "no checkpoint covers this statement yet, try again") from None
-        return _bundle_bytes(found, await self._evidence.log_proof(found.index, size=size, checkpoint=checkpoint))
+        proof = await log_proof(self._journal, self._evidence, found.index, subject="statement")
+        return _bundle_bytes(found, proof)
 
 
 def _node_shown(node_id: str, account: NodeAccount) -> dict[str, object]:

@@ -1,23 +1,20 @@
 """`GET /v1/receipts/{request_id}` and `/bundle`: for the owner; to anyone else there is no such receipt."""
 
-import asyncio
 import base64
 import hashlib
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.authentication import authenticate
 from pinaivu_host.gateway.body import header
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, RECEIPT_NOT_FOUND, ApiError
+from pinaivu_host.gateway.errors import RECEIPT_NOT_FOUND, ApiError
+from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.gateway.responses import JSON, response_start, send_json
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.evidence import Evidence, EvidenceStore
 from pinaivu_host.store.journal import Journal
-
-CHECKPOINT_LIMIT_S: Final = 5.0
-"""A checkpoint follows a durable receipt within milliseconds, unless the enclave is away."""
 
 
 class Receipts:
@@ -47,16 +44,9 @@ class Receipts:
         found = await self._evidence.evidence(scope["path_params"]["request_id"], account_id=caller.account_id)
         if found is None:
             raise _no_receipt()
-        bundle = _bundle(found, await self._log_proof(found))
+        proof = await log_proof(self._journal, self._evidence, found.index, subject="receipt")
+        bundle = _bundle(found, proof)
         await send_json(send, bundle, request_id=scope["state"]["request_id"], headers=(("cache-control", "private"),))
-
-    async def _log_proof(self, found: Evidence) -> str:
-        try:
-            async with asyncio.timeout(CHECKPOINT_LIMIT_S):
-                size, checkpoint = await self._journal.checkpoint_over(found.index)
-        except TimeoutError:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "no checkpoint covers this receipt yet, try again") from None
-        return await self._evidence.log_proof(found.index, size=size, checkpoint=checkpoint)
 
 
 def _bundle(found: Evidence, proof: str) -> bytes:
