@@ -113,6 +113,21 @@ async def endless(offered: Offered) -> None:
     await offered.prove(told, outcome="cancelled", finish_reason=None)
 
 
+class Gate:
+    """A node that begins to answer, waits until `proceed`, and ends. `begun` says that the first piece was sent."""
+
+    def __init__(self) -> None:
+        self.begun, self.proceed = asyncio.Event(), asyncio.Event()
+
+    async def script(self, offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta("begun")
+        self.begun.set()
+        await self.proceed.wait()
+        await offered.delta(finish_reason="stop")
+        await offered.prove("begun")
+
+
 class FakeNode:
     """Connects, registers, quotes, and runs `script` for each offer.
 

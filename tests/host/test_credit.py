@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.host.fake_node import Offered
+from tests.host.fake_node import Gate
 from tests.host.shape import check_shape
 from tests.host.town import Town, request
 
@@ -16,63 +16,47 @@ ENOUGH_FOR_ONE = 20
 """Micro-USDC: less than an award holds where credit is plenty, so each job holds all that is there."""
 
 
-class Held:
-    """A node whose answers wait until they are let go."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-        self.proceed = asyncio.Event()
-
-    async def script(self, offered: Offered) -> None:
-        await offered.accept()
-        await offered.delta("begun")
-        self.begun.set()
-        await self.proceed.wait()
-        await offered.delta(finish_reason="stop")
-        await offered.prove("begun")
-
-
-async def first_of_two(town: Town, held: Held) -> tuple[Any, str]:
+async def first_of_two(town: Town, gate: Gate) -> tuple[Any, str]:
     """A running request that holds all of an account's credit, and the account's key."""
-    await town.node(held.script, slots=10)
+    await town.node(gate.script, slots=10)
     _, key = await town.account("short", credit=ENOUGH_FOR_ONE)
     running = asyncio.create_task(town.client(key).post(PATH, json=request()))
-    await held.begun.wait()
+    await gate.begun.wait()
     return running, key
 
 
 async def test_a_request_waits_for_credit_that_another_holds(town: Town) -> None:
-    held = Held()
-    running, key = await first_of_two(town, held)
+    gate = Gate()
+    running, key = await first_of_two(town, gate)
     waiting = asyncio.create_task(town.client(key).post(PATH, json=request()))
     await town.enclave.heard(OpenJob, count=2)
-    held.proceed.set()
+    gate.proceed.set()
     assert [(await one).status_code for one in (running, waiting)] == [200, 200]
 
 
 async def test_an_account_that_waits_for_its_credit_holds_up_nobody_else(town: Town) -> None:
-    held = Held()
-    running, key = await first_of_two(town, held)
+    gate = Gate()
+    running, key = await first_of_two(town, gate)
     waiting = [asyncio.create_task(town.client(key).post(PATH, json=request())) for _ in range(3)]
     await town.enclave.heard(OpenJob, count=2)
     other = asyncio.create_task(town.chat())
     await town.enclave.heard(AcceptAward, count=2)  # the other's runs, those that came before it wait
-    held.proceed.set()
+    gate.proceed.set()
     assert [(await one).status_code for one in (running, other, *waiting)] == [200] * 5
 
 
 @pytest.mark.parametrize("settings", [{"queue_ms": 50}, {"queue_max": 0}], ids=["its time is up", "there is no room"])
 async def test_waiting_in_vain_is_429_and_worth_another_try(closed_town: Town, settings: dict[str, int]) -> None:
-    town, held = closed_town, Held()
+    town, gate = closed_town, Gate()
     town.settings |= settings
     await town.open()
-    running, key = await first_of_two(town, held)
+    running, key = await first_of_two(town, gate)
     answer = await town.client(key).post(PATH, json=request())
     check_shape(answer, 429, "rate_limit_error", "insufficient_credit")
     assert "held by its running requests" in answer.json()["error"]["message"]
     assert answer.headers["retry-after"] == "1"
     assert "x-should-retry" not in answer.headers
-    held.proceed.set()
+    gate.proceed.set()
     assert (await running).status_code == 200
     await town.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.host.fake_node import Offered, Script, echoing
+from tests.host.fake_node import Gate, Offered, Script, echoing
 from tests.host.town import Town, request
 
 from pinaivu_host.errors import CommandRefusedError
@@ -33,21 +33,6 @@ OF_JOBS = (OpenJob, AcceptAward, ReportFirstToken, ReportFailure, SettleJob, Rep
 def story(town: Town) -> list[type[HostCommand]]:
     """What the enclave was told of jobs, in order."""
     return [type(command) for command in town.enclave.commands if isinstance(command, OF_JOBS)]
-
-
-class Gate:
-    """A node that begins to answer, waits until `proceed`, and ends. `begun` says that the first piece was sent."""
-
-    def __init__(self) -> None:
-        self.begun, self.proceed = asyncio.Event(), asyncio.Event()
-
-    async def script(self, offered: Offered) -> None:
-        await offered.accept()
-        await offered.delta("begun")
-        self.begun.set()
-        await self.proceed.wait()
-        await offered.delta(finish_reason="stop")
-        await offered.prove("begun")
 
 
 @pytest.mark.parametrize("stream", [False, True])

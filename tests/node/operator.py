@@ -1,6 +1,9 @@
 """What the operator's commands are tried on: a node's folder, and a gateway with its public pages."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -85,6 +88,18 @@ class Pages:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @contextmanager
+    def serving(self) -> Iterator["Pages"]:
+        """Answer from another thread while the block runs."""
+        thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            thread.join()
+            self.server.server_close()
 
     def set_account(self, **changes: Any) -> None:
         self.answers[self.node] = (200, json.dumps({**ACCOUNT, **changes}).encode())

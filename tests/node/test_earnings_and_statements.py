@@ -1,7 +1,6 @@
 """`pinaivu node earnings` and `statement`: what is signed, what the gateway merely says, and what is verified."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +23,8 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pages() -> Iterator[Pages]:
-    found = Pages()
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield found
-    found.server.shutdown()
-    thread.join()
-    found.server.server_close()
+    with Pages().serving() as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The gateway's pages as a client reads them: bounded, strict, and at the right address."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,13 +11,8 @@ from pinaivu_shared.errors import CallerError, UnreadableError
 
 @pytest.fixture
 def pages() -> Iterator[Pages]:
-    found = Pages()
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield found
-    found.server.shutdown()
-    thread.join()
-    found.server.server_close()
+    with Pages().serving() as found:
+        yield found
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000])
