@@ -5,6 +5,7 @@ from typing import Final
 MEANINGS: Final = {
     "": "answered",
     "usage_missing": "the engine gave no token counts, so nothing is paid",
+    "empty_answer": "nothing was delivered of an answer that you called complete; nothing is paid",
     "usage_cut": "claimed more tokens than were delivered; paid what was",
     "usage_recounted": "claimed more tokens than the answer has when counted again; paid that count",
     "usage_absurd": "claimed what the award itself rules out; nothing is paid and the node is suspended",
@@ -28,7 +29,8 @@ MEANINGS: Final = {
     "engine_unavailable": "declined: the engine did not answer, or not in time",
     "invalid_award": "declined: the award did not hold",
     "context_length_exceeded": "declined: the request is longer than the context",
-    "unsupported_request": "declined: the engine cannot do what was asked for",
+    "false_decline": "declined as too long what certainly fits the context you quote",
+    "unsupported_request": "declined: the engine cannot do what was asked for; a failure only if another node could",
     "client_disconnected": "the caller left; what was delivered is paid",
     "client_stalled": "the caller stopped reading; what was delivered is paid",
     "shutting_down": "the gateway was leaving; what was delivered is paid",

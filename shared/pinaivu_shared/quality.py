@@ -39,6 +39,11 @@ def is_failure(reason: str) -> bool:
     return reason not in NOT_THE_NODES_FAULT
 
 
+def was_possible(reason: str, receipt: Receipt) -> bool:
+    """Whether a node declined as impossible for any what another node then did: that counts as its failure."""
+    return reason == "unsupported_request" and receipt.completion_tokens > 0
+
+
 def speed_of(receipt: Receipt) -> int | None:
     """Tokens per second, times 1,000, after the first token and GRACE_MS; None where too few tokens tell nothing."""
     if receipt.completion_tokens < SPEED_TOKENS_MIN:

@@ -75,7 +75,8 @@ class Replayer:
         if payment:
             self.unstated[node].append((self.size, payment))
         for failed in leaf["failed_attempts"]:
-            self.judge(failed["node_id"], 0 if failed["reason"] not in NO_FAULT else None)
+            possible = failed["reason"] == "unsupported_request" and leaf["completion_tokens"]
+            self.judge(failed["node_id"], 0 if failed["reason"] not in NO_FAULT or possible else None)
         self.judge(node, self.sample(leaf))
         if leaf["outcome"] == "completed" and (count := leaf["completion_tokens"]):
             average = self.averages.get(leaf["model"], 16 * count)

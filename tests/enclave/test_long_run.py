@@ -9,7 +9,7 @@ from .long_run_world import LongRun
 @pytest.fixture(scope="module")
 def run() -> LongRun:
     """Thousands of jobs; every command was followed by the checks of `long_run_checks`."""
-    return run_from_seed(1, 3_000, crashes=3)
+    return run_from_seed(3, 3_000, crashes=3)
 
 
 def test_thousands_of_jobs_among_cheats_and_lies_leave_every_balance_right(run: LongRun) -> None:
@@ -23,7 +23,7 @@ def test_the_run_saw_every_way_a_job_can_end(run: LongRun) -> None:
     assert run.reasons.keys() >= {
         *("", "client_disconnected", "nothing_delivered", "not_accepted", "no_proof", "invalid_proof", "node_failed"),
         *("response_mismatch", "usage_missing", "usage_cut", "usage_recounted", "usage_absurd", "conflicting_proofs"),
-        *("no_first_token", "host_restarted", "deadline"),
+        *("no_first_token", "host_restarted", "deadline", "empty_answer"),
     }
 
 

@@ -23,6 +23,10 @@ ANSWER = digest_of(b"answer")
 LIMITS = MeteringLimits(completion_allowance=8, template_allowance=64, recount_tolerance_bps=500)
 
 
+def quality_of(market: Market, node: Node) -> int:
+    return market.coordinator._state.quality.standing(node.node_id, market.configuration.nodes).quality_bps
+
+
 def settled(market: Market, node: Node, *, proof: dict[str, Any], delivery: link.Delivery, **changes: Any) -> Receipt:
     awarded = market.open_job()
     return market.settle(awarded, node, proof=node.proof(awarded, **proof), delivery=delivery, **changes)
@@ -63,9 +67,37 @@ def test_usage_that_is_missing_is_paid_as_zero_and_not_estimated(
     assert receipt.charge_amount == "0.000000 USDC"
 
 
-def test_an_empty_answer_pays_no_more_than_the_allowance(market: Market, cheap: Node) -> None:
+def test_an_empty_answer_pays_nothing_and_counts_against_the_node(market: Market, cheap: Node) -> None:
+    before = quality_of(market, cheap)
     receipt = settled(market, cheap, proof={}, delivery=link.Delivery(0, ANSWER))
-    assert (receipt.completion_tokens, receipt.reason) == (8, "usage_cut")
+    assert (receipt.payment_amount, receipt.reason) == ("0.000000 USDC", "empty_answer")
+    assert quality_of(market, cheap) < before
+
+
+def declined(market: Market, *, context_length: int) -> Receipt:
+    """A prompt of 400 bytes and an answer of 100 tokens, declined as too long."""
+    Node(market, "a").register().quote(context_length=context_length)
+    answer = market.apply(link.ReportFailure(market.open_job().request_id, 1, "context_length_exceeded"))
+    return decode(answer.receipt, Receipt, check="receipt")
+
+
+def test_a_job_that_fits_for_sure_cannot_be_declined_as_too_long(market: Market) -> None:
+    assert declined(market, context_length=400 + 64 + 100).reason == "false_decline"
+
+
+def test_a_job_that_may_be_too_long_may_be_declined(market: Market) -> None:
+    assert declined(market, context_length=400 + 64 + 100 - 1).reason == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_another_node_did_was_not_impossible(market: Market, cheap: Node, dear: Node, *, answered: bool) -> None:
+    before, awarded = quality_of(market, cheap), market.open_job()
+    again = market.apply(link.ReportFailure(awarded.request_id, 1, "unsupported_request"))
+    if answered:
+        market.settle(again, dear)
+    else:
+        market.apply(link.ReportFailure(awarded.request_id, 2, "unsupported_request"))
+    assert (quality_of(market, cheap) < before) == answered
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,21 @@ async def test_what_a_node_cannot_do_is_the_callers_mistake(
     response = await town.chat()
     assert response.status_code == 400
     assert (response.json()["error"]["code"], response.json()["error"]["param"]) == (code, param)
-    assert town.enclave.all_of(SettleJob)[0].reason == reason
-    assert not town.enclave.all_of(ReportFailure)
+    assert [command.reason for command in town.enclave.all_of(ReportFailure)] == [reason]
+
+
+@pytest.mark.parametrize("reason", ["context_length_exceeded", "unsupported_request"])
+async def test_what_one_node_cannot_do_another_may(town: Town, reason: Any) -> None:
+    """A node that blames the request of every caller must not keep them from the others."""
+
+    async def script(offered: Offered) -> None:
+        await offered.decline(reason)
+
+    await town.node(script)
+    honest = await town.node()
+    response = await town.chat()
+    receipt = (await town.client().get(f"/v1/receipts/{response.json()['request_id']}")).json()
+    assert (response.status_code, receipt["node_id"]) == (200, honest.node_id)
 
 
 async def test_an_acceptance_that_the_enclave_refuses_is_no_acceptance(town: Town) -> None:

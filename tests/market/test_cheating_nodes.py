@@ -196,7 +196,6 @@ def test_half_a_hello_keeps_nobody_from_being_served(place: Place, tmp_path: Pat
         assert (receipt.node_id, receipt.failed_attempts) == (place.honest.node_id, ())
 
 
-@pytest.mark.xfail(reason="a completed answer of no bytes is paid its prompt and the allowance; the core has to decide")
 def test_an_empty_answer_is_not_paid(place: Place, tmp_path: Path) -> None:
     with cheating(place, tmp_path, "empty-answer") as cheat:
         cheat.wait_for("quoting")
@@ -205,7 +204,6 @@ def test_an_empty_answer_is_not_paid(place: Place, tmp_path: Path) -> None:
         assert (receipt.payment_amount, receipt.charge_amount) == ("0.000000 USDC", "0.000000 USDC")
 
 
-@pytest.mark.xfail(reason="a decline that blames the request ends the job: no other node is asked, no quality is lost")
 def test_a_decline_that_blames_the_request_does_not_keep_the_caller_from_the_honest_node(
     place: Place, tmp_path: Path
 ) -> None:

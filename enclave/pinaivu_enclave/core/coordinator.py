@@ -22,7 +22,7 @@ from pinaivu_enclave.core.jobs import Job, Jobs
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_enclave.core.metering import read_proof
+from pinaivu_enclave.core.metering import judged_decline, read_proof
 from pinaivu_enclave.core.nodes import Sessions
 from pinaivu_enclave.core.orders import OrderOffice
 from pinaivu_enclave.core.registration import RegistrationOffice
@@ -153,7 +153,7 @@ class Coordinator:
     def _report_failure(self, command: link.ReportFailure, now_ms: int) -> list[Effect]:
         job = self._jobs.check(command)
         _require_attempt(job, command.attempt)
-        reason = reason_of_host(command.reason) or "node_failed"
+        reason = judged_decline(job, reason_of_host(command.reason) or "node_failed", self._configuration.metering)
         again = self._awards.award_again(job, reason, now_ms)
         if again is None:
             return self._fail(job, reason, now_ms)
@@ -177,7 +177,7 @@ class Coordinator:
         return [settled.leaf, suspension, settled.answer]
 
     def _report_proof(self, command: link.ReportProof, now_ms: int) -> list[Effect]:
-        """A second proof that says something else convicts its node; the same again, or one too late, says nothing."""
+        """The first proof that holds is remembered, however late; one that says something else convicts its node."""
         settled = self._jobs.settled(command.request_id)
         read_proof(command.proof, settled.terms)
         second = digest_of(command.proof.payload)

@@ -58,6 +58,7 @@ class Job(msgspec.Struct, kw_only=True):
     award: Award
     signed_award: Signed
     public_key: bytes
+    context_length: int
     transcript: bytes
     bids: int
     deadline_ms: int
@@ -82,7 +83,7 @@ class Job(msgspec.Struct, kw_only=True):
 
 
 class SettledJob(msgspec.Struct, frozen=True):
-    """What is left of a job: its receipt's leaf, what a proof for it names, and the digest of the one that counted."""
+    """What is left of a job: its receipt's leaf, what a proof for it names, and the digest of the first that held."""
 
     index: int
     terms: ProofTerms

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from pinaivu_enclave.core.jobs import ProofTerms
+from pinaivu_enclave.core.jobs import Job, ProofTerms
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import MeteringLimits
 from pinaivu_shared.errors import VerificationError
@@ -73,8 +73,8 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
             return Metered("failed", "response_mismatch")
     if is_absurd(proof, evidence.award, limits):
         return Metered(evidence.outcome, "usage_absurd", absurd=True)
-    if evidence.delivery.delivered_bytes == 0 and evidence.outcome == "cancelled":
-        return Metered("cancelled", "nothing_delivered")
+    if evidence.delivery.delivered_bytes == 0:
+        return Metered(evidence.outcome, "empty_answer" if evidence.outcome == "completed" else "nothing_delivered")
     return _within_bounds(evidence, proof, limits)
 
 
@@ -84,6 +84,14 @@ def is_absurd(proof: Proof, award: Award, limits: MeteringLimits) -> bool:
         proof.prompt_tokens > ABSURD_PROMPT_FACTOR * (award.request_bytes + limits.template_allowance)
         or proof.completion_tokens > award.max_completion_tokens + limits.completion_allowance
     )
+
+
+def judged_decline(job: Job, reason: str, limits: MeteringLimits) -> str:
+    """The reason of a failed attempt: a job that surely fits the node's own context is not too long for it."""
+    longest = job.award.request_bytes + limits.template_allowance + job.award.max_completion_tokens
+    if reason == "context_length_exceeded" and longest <= job.context_length:
+        return "false_decline"
+    return reason
 
 
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:

@@ -14,6 +14,7 @@ from pinaivu_shared.quality import (
     moved_quality,
     moved_slots,
     speed_of,
+    was_possible,
 )
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import QualityChange
@@ -53,7 +54,7 @@ class QualityBook:
     def fold_receipt(self, receipt: Receipt, terms: NodeTerms) -> None:
         """Move the nodes that failed the job, then the one that got it last."""
         for failed in receipt.failed_attempts:
-            if is_failure(failed.reason):
+            if is_failure(failed.reason) or was_possible(failed.reason, receipt):
                 self._move(failed.node_id, receipt.request_id, failed.reason, 0, terms)
         sample_bps = self._sample(receipt)
         if sample_bps is not None:

@@ -20,7 +20,7 @@ from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
 
 FINDINGS: Final = frozenset({
     "invalid_proof", "response_mismatch", "usage_absurd", "usage_missing", "usage_cut", "usage_recounted", "prompt_cut",
-    "credit_limit",
+    "credit_limit", "empty_answer",
 })  # fmt: skip
 """Reasons that only the enclave finds, out of what the node signed. By the word of a host they would convict anyone."""
 

@@ -19,7 +19,7 @@ class _Call:
 
 
 class Answer:
-    """One choice. `text_bytes` counts the UTF-8 bytes of content and of tool calls' arguments."""
+    """One choice. `text_bytes` counts the UTF-8 bytes of content, and of tool calls' names and arguments."""
 
     def __init__(self) -> None:
         self._content: list[str] = []
@@ -69,7 +69,7 @@ class Answer:
         call.id = call.id or piece.id
         call.name = call.name or piece.name
         call.arguments.append(piece.arguments)
-        self.text_bytes += len(piece.arguments.encode())
+        self.text_bytes += len(piece.name.encode()) + len(piece.arguments.encode())
 
 
 class Alternative(msgspec.Struct, frozen=True):

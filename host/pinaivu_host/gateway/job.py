@@ -82,10 +82,10 @@ class Job:
             try:
                 await attempt.run()
             except AttemptFailedError as failed:
-                awarded = await self._next_award(awarded, failed.reason)
-            except DeclinedError as declined:
-                await self._settlement.settle(Ending("failed", declined.decline.reason))
-                raise _callers_mistake(declined.decline) from None
+                awarded = await self._next_award(awarded, failed.reason, otherwise=_no_answer(failed.reason))
+            except DeclinedError as declined:  # the caller's mistake, if every node says so
+                mistake = _callers_mistake(declined.decline)
+                awarded = await self._next_award(awarded, declined.decline.reason, otherwise=mistake)
             except AnswerBrokenError as broken:
                 await self._settle_broken(attempt, broken.reason)
             except CallerLeftError:
@@ -93,8 +93,8 @@ class Job:
             else:
                 return attempt.answer, await self._settle_complete(attempt)
 
-    async def _next_award(self, awarded: Awarded, reason: str) -> Awarded:
-        """Another node's award; ApiError (502, 504) when there is none, with a receipt that says so."""
+    async def _next_award(self, awarded: Awarded, reason: str, *, otherwise: ApiError) -> Awarded:
+        """Another node's award; `otherwise` when there is none, with a receipt that says so."""
         logger.info("node failed", extra={"kv": {"request_id": awarded.request_id, "reason": reason}})
         if self._departure.reason:
             await self._settlement.settle(Ending("cancelled", self._departure.reason))
@@ -103,13 +103,13 @@ class Job:
             result = await self._market.link.ask(ReportFailure(awarded.request_id, awarded.attempt, reason))
         except CommandRefusedError as error:
             await self._settlement.settle(Ending("failed", reason))
-            raise _no_answer(reason) from error
+            raise otherwise from error
         if isinstance(result, Awarded):
             self._market.capacity.freed(self._order.command.model)
             return result
         if isinstance(result, JobSettled):
             await self._settlement.accept(result)
-        raise _no_answer(reason)
+        raise otherwise
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
         await self._sink.conclude(attempt.proof)
