@@ -10,7 +10,7 @@ from pinaivu_shared.flags import add_switch
 
 
 def auction(arguments: list[str]) -> int:
-    """Run `pinaivu auction explain TRANSCRIPT`; 0, 1 when it does not come out of its bids, 2 when unreadable."""
+    """Run `pinaivu auction explain TRANSCRIPT`; 0, 1 when it does not hold, 2 when it is unreadable."""
     parser = argparse.ArgumentParser(prog="pinaivu auction", description="What a receipt's auction looked at.")
     commands = parser.add_subparsers(required=True, dest="command")
     explaining = commands.add_parser("explain", help="run a transcript again and say why each node won or lost")

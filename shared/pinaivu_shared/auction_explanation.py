@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import DuplicateKeyError, convert, encode, parse_json
+from pinaivu_shared.canonical import Digest, DuplicateKeyError, convert, encode, parse_json
 from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.ids import digest_of
@@ -72,11 +72,24 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     output_price: ClearedPrice
 
 
+class _NamedAuction(msgspec.Struct, frozen=True):
+    """What a receipt says of its auction, as far as it matters here."""
+
+    transcript: Digest
+
+
+class _NamingReceipt(msgspec.Struct, frozen=True):
+    """A bundle's receipt, of whatever version: `pinaivu verify` judges the rest of it."""
+
+    auction: _NamedAuction
+
+
 def read_transcript(raw: bytes) -> Transcript:
     """The transcript in a file, itself or a whole bundle's, in whatever layout, once it was run again.
 
     UnreadableError for what is neither, the gateway's error body among it; VerificationError("transcript") for one
-    that has a shape that none can have, or does not come out of its own bids.
+    that has a shape that none can have, does not come out of its own bids, or is not the one that the bundle's receipt
+    names.
     """
     if refusal := service_error(raw):
         raise UnreadableError(f"transcript: this is the service's error: {refusal}")
@@ -86,11 +99,19 @@ def read_transcript(raw: bytes) -> Transcript:
         raise VerificationError("transcript", str(error)) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"transcript: not JSON: {error}") from error
-    if isinstance(found, dict) and "receipt" in found:
-        found = found.get("transcript")
-    if not isinstance(found, dict) or "rule" not in found:
+    bundled = isinstance(found, dict) and "receipt" in found
+    content = found.get("transcript") if bundled else found
+    if not isinstance(content, dict) or "rule" not in content:
         raise UnreadableError("transcript: neither a transcript nor a bundle with one in it")
-    return verify_transcript(encode(convert(found, Transcript, check="transcript")))
+    transcript = verify_transcript(encode(convert(content, Transcript, check="transcript")))
+    if bundled:
+        _check_named(transcript, convert(found["receipt"], _NamingReceipt, check="transcript"))
+    return transcript
+
+
+def _check_named(transcript: Transcript, receipt: _NamingReceipt) -> None:
+    if receipt.auction.transcript != digest_of(encode(transcript)):
+        raise VerificationError("transcript", "is not the one whose digest the receipt carries")
 
 
 def explain(transcript: Transcript) -> Explanation:

@@ -73,6 +73,14 @@ def test_a_transcript_that_does_not_come_out_of_its_bids_exits_1_and_names_the_c
     assert (found["valid"], found["check"]) == (False, "transcript")
 
 
+def test_a_bundle_with_the_transcript_of_another_job_exits_1() -> None:
+    other = {**GENUINE, "request_id": "req_01m7q5cqg04s5atv5pvmggzb6m"}
+    assert run("-", content=encode(other)).returncode == 0
+    ended = run("-", content=encode({**BUNDLE, "proof": "", "transcript": other}))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "not valid: transcript: is not the one whose digest the receipt carries\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage\x1b[2J", b"{}", b"[" * 100_000])
 def test_what_is_no_transcript_exits_2_and_is_no_verdict(content: bytes) -> None:
     ended = run("-", content=content)

@@ -42,7 +42,11 @@ def explained(*bids: Bid, lot: Lot = LOT) -> Explanation:
 
 
 GENUINE: dict[str, Any] = json.loads(encode(run_auction(LOT, [bid(1, 100, 100), bid(2, 150, 150), bid(3, 150, 150)])))
-BUNDLE = {"receipt": {"version": 1}, "transcript": GENUINE, "proof": "…"}
+BUNDLE: dict[str, Any] = {
+    "receipt": {"version": 1, "auction": {"transcript": digest_of(encode(GENUINE))}},
+    "transcript": GENUINE,
+    "proof": "…",
+}
 lots = st.builds(
     lambda prompt, completion: msgspec.structs.replace(LOT, prompt_tokens=prompt, completion_tokens=completion),
     st.integers(0, 500),
@@ -249,11 +253,28 @@ def test_what_is_neither_cannot_be_read(content: bytes) -> None:
         b'{"rule": "a", "rule": "b"}',
         json.dumps({**GENUINE, "input_price": 1}).encode(),
         json.dumps({**GENUINE, "more": 1}).encode(),
+        json.dumps({**BUNDLE, "transcript": {**GENUINE, "input_price": 1}}).encode(),
     ],
 )
 def test_what_does_not_come_out_of_its_bids_is_not_valid(content: bytes) -> None:
     with pytest.raises(VerificationError) as caught:
         read_transcript(content)
+    assert caught.value.check == "transcript"
+
+
+@pytest.mark.parametrize(
+    ("receipt", "detail"),
+    [
+        ({"auction": {"transcript": "sha256:" + "0" * 64}}, "is not the one whose digest the receipt carries"),
+        ({"auction": {"transcript": "sha256:"}}, r"not of the expected shape: .*auction\.transcript"),
+        ({"auction": {}}, "missing required field `transcript`"),
+        ({}, "missing required field `auction`"),
+        ([], "not of the expected shape"),
+    ],
+)
+def test_a_transcript_that_its_bundles_receipt_does_not_name_is_not_valid(receipt: object, detail: str) -> None:
+    with pytest.raises(VerificationError, match=detail) as caught:
+        read_transcript(json.dumps({**BUNDLE, "receipt": receipt}).encode())
     assert caught.value.check == "transcript"
 
 
