@@ -17,7 +17,7 @@ from pinaivu_shared.epoch import VerifiedEpoch
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.key_file import public_bytes
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519, verify_enclave
-from pinaivu_shared.terms import Challenge, OperatorGrant, Registered, Registration
+from pinaivu_shared.terms import Challenge, FleetGrant, Registered, Registration
 from pinaivu_shared.wire.node import Welcome
 
 NONCE_BYTES: Final = 32
@@ -60,14 +60,14 @@ def join(welcome: Welcome, verify: EpochVerifier, *, identity: Identity, nonce: 
 def registration(market: Market, identity: Identity, operator: Operator) -> Signed:
     """The answer to the market's challenge, with the operator's grant for this node."""
     node_key = identity.public_key.hex()
-    grant = encode(OperatorGrant(operator=operator.name, node_key=node_key))
+    grant = encode(FleetGrant(operator=operator.name, node_key=node_key))
     answer = Registration(
         session=market.session,
         challenge=market.challenge,
         public_key=node_key,
         operator=operator.name,
-        operator_key=public_bytes(operator.key).hex(),
-        operator_signature=sign_ed25519("operator", grant, operator.key).hex(),
+        fleet_key=public_bytes(operator.key).hex(),
+        fleet_signature=sign_ed25519("fleet-grant", grant, operator.key).hex(),
     )
     return sign_as_node("registration", encode(answer), identity.key)
 

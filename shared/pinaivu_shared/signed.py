@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from pinaivu_shared.errors import VerificationError
 
-Ed25519Kind = Literal["order", "statement", "operator"]
-"""Signed by the market's operator (orders), by the settlement key (statements), by a node's operator (its grants)."""
+Ed25519Kind = Literal["order", "statement", "fleet-grant"]
+"""Orders are signed by the market's operator, statements by the settlement key, grants by a fleet key."""
 NodeKind = Literal["registration", "quote", "acceptance", "proof"]
 EnclaveKind = Literal["challenge", "registered", "quote-acknowledgement", "award", "node-report"]
 

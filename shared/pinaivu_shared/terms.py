@@ -31,15 +31,15 @@ class Challenge(CanonicalStruct, frozen=True):
     expires_ms: Natural
 
 
-class OperatorGrant(CanonicalStruct, frozen=True):
-    """Operator: the node with this public key is mine. Signed (kind "operator") by the operator's own key."""
+class FleetGrant(CanonicalStruct, frozen=True):
+    """A node's operator: the node with this public key is mine. Signed (kind "fleet-grant") by the fleet key."""
 
     operator: OperatorName
     node_key: Hex32
 
 
 class Registration(CanonicalStruct, frozen=True):
-    """Node: the answer to a challenge, and its operator's grant, as name, key and signature of the `OperatorGrant`.
+    """Node: the answer to a challenge, and its operator's grant, as name, key and signature of the `FleetGrant`.
 
     Nodes of one operator never set each other's price, so none can count itself among another's: `ids.operator_of`.
     """
@@ -48,8 +48,8 @@ class Registration(CanonicalStruct, frozen=True):
     challenge: Hex32
     public_key: Hex32
     operator: OperatorName
-    operator_key: Hex32
-    operator_signature: Ed25519Signature
+    fleet_key: Hex32
+    fleet_signature: Ed25519Signature
 
 
 class Registered(CanonicalStruct, frozen=True):

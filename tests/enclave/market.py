@@ -27,7 +27,7 @@ from pinaivu_shared.terms import (
     Award,
     Challenge,
     Deposit,
-    OperatorGrant,
+    FleetGrant,
     Order,
     Payout,
     Proof,
@@ -171,11 +171,11 @@ def signed_order(order: Order, key: Ed25519PrivateKey = OPERATOR_KEY) -> link.Re
 def grant(operator: str, node_key: bytes) -> dict[str, str]:
     """What a registration says of the node's operator, whose key follows from the name here."""
     key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(operator.encode()).digest())
-    granted = encode(OperatorGrant(operator=operator, node_key=node_key.hex()))
+    granted = encode(FleetGrant(operator=operator, node_key=node_key.hex()))
     return {
         "operator": operator,
-        "operator_key": key.public_key().public_bytes_raw().hex(),
-        "operator_signature": sign_ed25519("operator", granted, key).hex(),
+        "fleet_key": key.public_key().public_bytes_raw().hex(),
+        "fleet_signature": sign_ed25519("fleet-grant", granted, key).hex(),
     }
 
 

@@ -23,7 +23,7 @@ from pinaivu_shared.ids import digest_of, make_request_id, node_id_of
 from pinaivu_shared.leaves import ConfigurationLeaf
 from pinaivu_shared.log.tree import CompactRange
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
-from pinaivu_shared.terms import Acceptance, Deposit, OperatorGrant, Quote, Registration
+from pinaivu_shared.terms import Acceptance, Deposit, FleetGrant, Quote, Registration
 from pinaivu_shared.wire import link
 from pinaivu_simulator.market import market_configuration
 
@@ -88,11 +88,11 @@ class Replay:
         return key, issued.session
 
     def _grant(self, operator: str, node_key: bytes) -> dict[str, str]:
-        granted = encode(OperatorGrant(operator=operator, node_key=node_key.hex()))
+        granted = encode(FleetGrant(operator=operator, node_key=node_key.hex()))
         return {
             "operator": operator,
-            "operator_key": OPERATOR_KEY.public_key().public_bytes_raw().hex(),
-            "operator_signature": sign_ed25519("operator", granted, OPERATOR_KEY).hex(),
+            "fleet_key": OPERATOR_KEY.public_key().public_bytes_raw().hex(),
+            "fleet_signature": sign_ed25519("fleet-grant", granted, OPERATOR_KEY).hex(),
         }
 
     def _quote(self, key: Ed25519PrivateKey, session: str, number: int) -> None:

@@ -55,7 +55,8 @@ def settle_in_full(market: Market, node: Node, awarded: link.Awarded) -> int:
     claim = {"prompt_tokens": award.max_prompt_tokens, "completion_tokens": award.max_completion_tokens}
     delivery = link.Delivery(10**6, digest_of(b"answer"))
     receipt = market.settle(awarded, node, proof=node.proof(awarded, **claim), delivery=delivery)
-    assert (receipt.outcome, receipt.reason) == ("completed", "")
+    assert receipt.outcome == "completed"
+    assert receipt.reason in {"", "credit_limit"}
     return parse_usdc(receipt.charge_amount)
 
 

@@ -195,10 +195,11 @@ def evidence(draw: st.DrawFn) -> tuple[Evidence, Proof]:
     )
     said = Evidence(
         award=award,
+        shortened=draw(st.booleans()),
         accepted=draw(st.booleans()),
         outcome=draw(st.sampled_from(["completed", "cancelled", "failed"])),
         reason=draw(st.sampled_from(["", "client_disconnected"])),
-        delivery=link.Delivery(draw(st.integers(0, 2**40)), ANSWER, draw(st.none() | COUNTS)),
+        delivery=link.Delivery(draw(st.integers(0, 2**40)), ANSWER, draw(st.none() | COUNTS), draw(st.none() | COUNTS)),
         proof=Signed(b"", b""),
     )
     return said, proof
@@ -281,3 +282,25 @@ def test_a_failure_owes_nothing_even_with_a_good_proof(market: Market, cheap: No
     assert (receipt.payment_amount, receipt.reason) == ("0.000000 USDC", "made_up")
     assert receipt.node_proof, "the receipt still names the proof that came"
     assert Metered("failed", "made_up").completion_tokens == 0
+
+
+@pytest.mark.parametrize(("left_out", "reason"), [(0, "credit_limit"), (1, "")])
+def test_an_answer_as_long_as_credit_allows_says_so(left_out: int, reason: str) -> None:
+    market = Market(credit=14)
+    node = Node(market, "a").register().quote()
+    awarded = market.open_job(max_tokens=0)
+    award = decode(awarded.award.payload, Award, check="award")
+    claim = {"prompt_tokens": 1, "completion_tokens": award.max_completion_tokens - left_out}
+    receipt = market.settle(awarded, node, proof=node.proof(awarded, **claim))
+    assert (receipt.outcome, receipt.reason) == ("completed", reason)
+
+
+@pytest.mark.parametrize(
+    ("recounted", "paid", "reason"), [(None, 300, ""), (236, 300, ""), (235, 299, "prompt_cut"), (0, 64, "prompt_cut")]
+)
+def test_a_prompt_that_was_counted_again_has_no_more_tokens_than_that_and_the_templates(
+    market: Market, cheap: Node, recounted: int | None, paid: int, reason: str
+) -> None:
+    delivery = link.Delivery(300, ANSWER, None, recounted)
+    receipt = settled(market, cheap, proof={"prompt_tokens": 300}, delivery=delivery)
+    assert (receipt.prompt_tokens, receipt.reason) == (paid, reason)

@@ -12,7 +12,7 @@ from pinaivu_shared.leaves import RegistrationLeaf, parse_leaf
 from pinaivu_shared.sealing import seal
 from pinaivu_shared.second_score import Transcript, verify_transcript
 from pinaivu_shared.signed import load_receipt_key, sign_ed25519, verify_enclave
-from pinaivu_shared.terms import OperatorGrant, QuoteAcknowledgement
+from pinaivu_shared.terms import FleetGrant, QuoteAcknowledgement
 from pinaivu_shared.wire import link
 
 from .market import Market, Node, grant
@@ -185,23 +185,23 @@ def test_nobody_counts_itself_among_anothers_nodes_by_taking_its_name(market: Ma
     Node(market, "rival").register().quote(22_000, 66_000)
     claimant = Node(market, "claimant", operator="operator-rival")
     own = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    granted = encode(OperatorGrant(operator="operator-rival", node_key=claimant.public_key.hex()))
+    granted = encode(FleetGrant(operator="operator-rival", node_key=claimant.public_key.hex()))
     issued = market.apply(IssueChallenge(claimant.public_key, market.random.randbytes(48)))
     claimant.session = issued.session
     named = {
-        "operator_key": own.public_key().public_bytes_raw().hex(),
-        "operator_signature": sign_ed25519("operator", granted, own).hex(),
+        "fleet_key": own.public_key().public_bytes_raw().hex(),
+        "fleet_signature": sign_ed25519("fleet-grant", granted, own).hex(),
     }
     market.apply(link.RegisterNode(issued.session, claimant.registration(issued, **named)))
     claimant.quote(20_000, 60_000)
     assert transcript_of(market).input_price == 22_000
 
 
-@pytest.mark.parametrize("change", ["operator_key", "operator_signature", "operator", "node"])
+@pytest.mark.parametrize("change", ["fleet_key", "fleet_signature", "operator", "node"])
 def test_a_grant_by_another_key_for_another_node_or_name_is_refused(market: Market, change: str) -> None:
     node, other = Node(market, "a"), Node(market, "b")
     changes = grant("stranger", node.public_key)
     changed = grant(node.operator, other.public_key) if change == "node" else {change: changes[change]}
     issued = market.apply(IssueChallenge(node.public_key, market.random.randbytes(48)))
-    with pytest.raises(VerificationError, match="operator signature"):
+    with pytest.raises(VerificationError, match="fleet-grant signature"):
         market.apply(link.RegisterNode(issued.session, node.registration(issued, **changed)))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.host.fake_node import Offered
 from tests.host.town import Town
@@ -28,23 +29,26 @@ def choice(content: str | None, **more: Any) -> dict[str, Any]:
     [("The capital of France is Paris.", 9), ("fox", 1), ('{"a": 1}', 8), ("<|im_end|>", 1), ("Grüße 你好", 14)],
 )
 async def test_a_text_has_the_tokens_of_its_model(recounter: Recounter, text: str, tokens: int) -> None:
-    assert await recounter.count(choice(text), model="pinaivu-tiny") == tokens
+    assert await recounter.count_answer(choice(text), model="pinaivu-tiny") == tokens
 
 
 async def test_a_long_text_is_counted_as_a_short_one(recounter: Recounter) -> None:
-    assert await recounter.count(choice("fox\n" * AT_ONCE_CHARACTERS), model="pinaivu-tiny") == 2 * AT_ONCE_CHARACTERS
+    assert (
+        await recounter.count_answer(choice("fox\n" * AT_ONCE_CHARACTERS), model="pinaivu-tiny")
+        == 2 * AT_ONCE_CHARACTERS
+    )
 
 
 @pytest.mark.parametrize(
     "answer", [choice(None), choice(""), choice("x", tool_calls=[{"id": "1"}])], ids=["nothing", "empty", "tool call"]
 )
 async def test_what_is_not_only_text_is_not_recounted(recounter: Recounter, answer: dict[str, Any]) -> None:
-    assert await recounter.count(answer, model="pinaivu-tiny") is None
+    assert await recounter.count_answer(answer, model="pinaivu-tiny") is None
 
 
 async def test_a_model_without_a_known_tokenizer_is_not_recounted(recounter: Recounter) -> None:
-    assert await recounter.count(choice("fox"), model="llama3.2:1b") is None
-    assert await load_tokenizers("").count(choice("fox"), model="pinaivu-tiny") is None
+    assert await recounter.count_answer(choice("fox"), model="llama3.2:1b") is None
+    assert await load_tokenizers("").count_answer(choice("fox"), model="pinaivu-tiny") is None
 
 
 @pytest.mark.parametrize(
@@ -84,4 +88,44 @@ async def test_a_node_is_paid_for_the_tokens_of_its_text_and_no_more(
     receipt = (await town.client().get(f"/v1/receipts/{answer['request_id']}")).json()
     assert (receipt["completion_tokens"], receipt["reason"]) == (paid, reason)
     assert answer["usage"]["completion_tokens"] == paid
+    await town.close()
+
+
+@pytest.mark.parametrize(
+    ("messages", "tokens"),
+    [
+        ([{"role": "user", "content": "fox"}], 1 + 8),
+        (
+            [{"role": "system", "content": "fox"}, {"role": "user", "content": [{"type": "text", "text": "fox"}]}],
+            3 + 16,
+        ),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}], None),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], None),
+    ],
+    ids=["one", "parts", "an image", "a tool call"],
+)
+async def test_a_prompt_has_the_tokens_of_its_texts_and_a_few_for_each_message(
+    recounter: Recounter, messages: list[dict[str, Any]], tokens: int | None
+) -> None:
+    forwarded = msgspec.json.encode({"messages": messages, "model": "pinaivu-tiny"})
+    assert await recounter.count_prompt(forwarded, model="pinaivu-tiny") == tokens
+    assert await recounter.count_prompt(forwarded, model="another") is None
+
+
+async def test_a_node_is_paid_for_the_prompt_that_there_was(closed_town: Town) -> None:
+    """One token for each of the request's bytes would be within what the award allows."""
+    closed_town.settings["recounter"] = load_tokenizers(f"m={TINY}")
+    town = await closed_town.open()
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta(STORY)
+        await offered.delta(finish_reason="stop")
+        await offered.prove(STORY, tokens=(1000 + offered.award.request_bytes, 27))
+
+    await town.node(script)
+    answer = (await town.chat()).json()
+    receipt = (await town.client().get(f"/v1/receipts/{answer['request_id']}")).json()
+    allowance = town.configuration.metering.template_allowance
+    assert (receipt["prompt_tokens"], receipt["reason"]) == (1 + 8 + allowance, "prompt_cut")
     await town.close()

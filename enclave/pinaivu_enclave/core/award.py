@@ -65,6 +65,7 @@ class AwardOffice:
             signed_award=sign_as_enclave("award", encode(award), self._keys.receipt),
             public_key=self._state.nodes[award.node_id].public_key,
             context_length=found.winner.quote.context_length,
+            shortened=found.limits.shortened,
             transcript=found.raw,
             bids=len(found.transcript.bids),
             deadline_ms=deadline_ms,
@@ -91,7 +92,7 @@ class AwardOffice:
         job.transcript, job.bids = found.raw, len(found.transcript.bids)
         job.signed_award = sign_as_enclave("award", encode(job.award), self._keys.receipt)
         job.public_key = self._state.nodes[job.award.node_id].public_key
-        job.context_length = found.winner.quote.context_length
+        job.context_length, job.shortened = found.winner.quote.context_length, found.limits.shortened
         job.failed = (*job.failed, failed)
         return job
 

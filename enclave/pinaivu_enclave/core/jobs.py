@@ -51,7 +51,10 @@ class ProofTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """An open job: what was asked, the award in force and the attempts that failed. `first_token_ms` 0: none came."""
+    """An open job: what was asked, the award in force and the attempts that failed.
+
+    `shortened`: by the account's credit, the answer. `first_token_ms` 0: no token came.
+    """
 
     request: OpenJob
     phase: Phase
@@ -59,6 +62,7 @@ class Job(msgspec.Struct, kw_only=True):
     signed_award: Signed
     public_key: bytes
     context_length: int
+    shortened: bool
     transcript: bytes
     bids: int
     deadline_ms: int

@@ -16,10 +16,11 @@ BYTES_PER_TOKEN_MAX: Final = 8
 
 
 class TokenLimits(msgspec.Struct, frozen=True):
-    """What a node may be paid for at most, in tokens."""
+    """What a node may be paid for at most, in tokens. `shortened`: by the account's credit, the answer."""
 
     prompt: int
     completion: int
+    shortened: bool = False
 
 
 class Prices(msgspec.Struct, frozen=True):
@@ -71,4 +72,5 @@ def limits_within(
     if completion < 1:
         return None
     prompt = min(full.prompt, (budget - prices.output_price * completion) // prices.input_price)
-    return TokenLimits(prompt, min(full.completion, (budget - prices.input_price * prompt) // prices.output_price))
+    completion = min(full.completion, (budget - prices.input_price * prompt) // prices.output_price)
+    return TokenLimits(prompt, completion, shortened=completion < full.completion)

@@ -38,6 +38,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What host and node say about a job that was awarded."""
 
     award: Award
+    shortened: bool
     accepted: bool
     outcome: Outcome
     reason: str
@@ -98,12 +99,14 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
     if proof.completion_tokens == 0 or proof.prompt_tokens == 0:
         return Metered(evidence.outcome, "usage_missing")
     delivery, award = evidence.delivery, evidence.award
-    prompt = min(proof.prompt_tokens, award.max_prompt_tokens)
+    longest = _longest_prompt(evidence, limits)
+    prompt = min(proof.prompt_tokens, award.max_prompt_tokens, longest)
     claimed, reason = proof.completion_tokens, ""
     if prompt < proof.prompt_tokens:
-        within = proof.prompt_tokens <= award.request_bytes + limits.template_allowance
-        reason = "credit_limit" if within else "prompt_cut"
+        reason = "credit_limit" if proof.prompt_tokens <= longest else "prompt_cut"
     completion = min(claimed, award.max_completion_tokens, delivery.delivered_bytes + limits.completion_allowance)
+    if evidence.shortened and completion == award.max_completion_tokens:
+        reason = reason or "credit_limit"
     if completion < claimed:
         reason = "usage_cut"
     if delivery.recounted_tokens is not None:
@@ -114,6 +117,13 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
     if completion == 0:
         return Metered(evidence.outcome, stated or "nothing_delivered")
     return Metered(evidence.outcome, stated, prompt, completion)
+
+
+def _longest_prompt(evidence: Evidence, limits: MeteringLimits) -> int:
+    """What a prompt may have at most: no more tokens than bytes, or than were counted, and the template's."""
+    recounted = evidence.delivery.recounted_prompt_tokens
+    most = evidence.award.request_bytes if recounted is None else min(recounted, evidence.award.request_bytes)
+    return most + limits.template_allowance
 
 
 def _tolerated(recounted: int, limits: MeteringLimits) -> int:

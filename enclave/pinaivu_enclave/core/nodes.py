@@ -10,7 +10,7 @@ from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import node_id_of, operator_of
 from pinaivu_shared.signed import Signed, load_node_key, verify_ed25519, verify_node
-from pinaivu_shared.terms import Challenge, OperatorGrant, Registration
+from pinaivu_shared.terms import Challenge, FleetGrant, Registration
 
 CHALLENGE_LIFETIME_MS: Final = 60_000
 CHALLENGE_ENTROPY_BYTES: Final = 48
@@ -32,9 +32,9 @@ class _Pending(msgspec.Struct, frozen=True):
 
 def _operator(answer: Registration) -> str:
     """Who operates the node, once that operator has said so; VerificationError otherwise."""
-    grant = encode(OperatorGrant(operator=answer.operator, node_key=answer.public_key))
-    key = bytes.fromhex(answer.operator_key)
-    verify_ed25519("operator", grant, bytes.fromhex(answer.operator_signature), key)
+    grant = encode(FleetGrant(operator=answer.operator, node_key=answer.public_key))
+    key = bytes.fromhex(answer.fleet_key)
+    verify_ed25519("fleet-grant", grant, bytes.fromhex(answer.fleet_signature), key)
     return operator_of(answer.operator, key)
 
 

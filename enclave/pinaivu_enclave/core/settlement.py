@@ -51,6 +51,7 @@ class SettlementOffice:
         """Release what the job holds, write its receipt and charge it."""
         evidence = Evidence(
             award=job.award,
+            shortened=job.shortened,
             accepted=job.phase is not Phase.AWARDED,
             outcome=command.outcome,
             reason=reason_of_host(command.reason),

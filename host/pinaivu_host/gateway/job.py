@@ -132,8 +132,12 @@ class Job:
     async def _delivery(self, attempt: Attempt, *, complete: bool) -> Delivery:
         """What was handed over, counted again where that can be done."""
         delivery = self._sink.delivered(attempt.answer, complete=complete)
-        recounted = await self._market.recounter.count(attempt.answer.choice(), model=self._order.command.model)
-        return msgspec.structs.replace(delivery, recounted_tokens=recounted)
+        recounter, model = self._market.recounter, self._order.command.model
+        return msgspec.structs.replace(
+            delivery,
+            recounted_tokens=await recounter.count_answer(attempt.answer.choice(), model=model),
+            recounted_prompt_tokens=await recounter.count_prompt(self._order.forwarded, model=model),
+        )
 
 
 def _callers_mistake(decline: Decline) -> ApiError:

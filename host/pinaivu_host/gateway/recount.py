@@ -1,13 +1,15 @@
-"""Counting an answer's tokens again, where the model's tokenizer is known: what a node claims beyond it is not paid.
+"""Counting tokens again, where the model's tokenizer is known: what a node claims beyond it is not paid.
 
-The count goes to the enclave with the delivery. It can only lower what a node is paid: within the configured tolerance
-the node's own count stands, for an engine's tokens need not be the fewest that spell its text.
+The counts go to the enclave with the delivery. They can only lower what a node is paid. A claim a little above is no
+offence, for an engine's tokens need not be the fewest that spell its text (`MeteringLimits`).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from pinaivu_shared.errors import CallerError
 
@@ -18,21 +20,41 @@ AT_ONCE_CHARACTERS: Final = 4096
 """A longer text is counted in a thread: other requests get their turns meanwhile."""
 
 
+MESSAGE_TOKENS: Final = 8
+"""What a chat template puts around each message, generously."""
+
+
 class Recounter:
     """Tokenizers by model. A model without one is not recounted."""
 
     def __init__(self, tokenizers: Mapping[str, "Tokenizer"]) -> None:
         self._tokenizers = dict(tokenizers)
 
-    async def count(self, choice: Mapping[str, Any], *, model: str) -> int | None:
+    async def count_answer(self, choice: Mapping[str, Any], *, model: str) -> int | None:
         """Tokens of an answer's choice; None where the tokenizer is not known, or there is more to it than text.
 
         How a model writes its tool calls is its template's secret, so answers with tool calls are not recounted.
         """
-        tokenizer = self._tokenizers.get(model)
         message = choice["message"]
         text: str | None = message.get("content")
-        if tokenizer is None or message.get("tool_calls") or not text:
+        if message.get("tool_calls") or not text:
+            return None
+        return await self._count(model, text)
+
+    async def count_prompt(self, forwarded: bytes, *, model: str) -> int | None:
+        """Tokens that a request's text can have, its template's own aside; None as above."""
+        if model not in self._tokenizers:
+            return None
+        request = msgspec.json.decode(forwarded)
+        texts = [text for message in request["messages"] for text in _texts(message)]
+        if request.get("tools") or None in texts:
+            return None
+        counted = await self._count(model, "\n".join(text for text in texts if text))
+        return None if counted is None else counted + MESSAGE_TOKENS * len(request["messages"])
+
+    async def _count(self, model: str, text: str) -> int | None:
+        tokenizer = self._tokenizers.get(model)
+        if tokenizer is None:
             return None
         if len(text) <= AT_ONCE_CHARACTERS:
             return _count(tokenizer, text)
@@ -66,6 +88,17 @@ def _load(model: str, file: Path) -> "Tokenizer":
         raise CallerError(f"--tokenizers: {file}: {error.strerror}") from error
     except ValueError as error:
         raise CallerError(f"--tokenizers: {file} is no tokenizer of {model}: {error}") from error
+
+
+def _texts(message: Mapping[str, Any]) -> Iterator[str | None]:
+    """The text of a message; None where it holds anything else."""
+    content = message.get("content")
+    if message.get("tool_calls"):
+        yield None
+    elif isinstance(content, list):
+        yield from (part.get("text") if part.get("type") == "text" else None for part in content)
+    else:
+        yield content or ""
 
 
 def _count(tokenizer: "Tokenizer", text: str) -> int:

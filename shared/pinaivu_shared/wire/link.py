@@ -241,12 +241,14 @@ class ReportFailure(LinkMessage, frozen=True):
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the gateway handed to the caller: UTF-8 bytes of generated text, and the commitment over the choices.
 
-    `recounted_tokens` is the gateway's own count of completion tokens, where it knows the model's tokenizer.
+    `recounted_tokens` and `recounted_prompt_tokens` are the gateway's own counts of the answer and of the request's
+    text, where it knows the model's tokenizer. They can only lower what a node is paid.
     """
 
     delivered_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     response_commitment: Annotated[str, msgspec.Meta(pattern=r"\A(sha256:[0-9a-f]{64})?\Z")]
     recounted_tokens: Tokens | None = None
+    recounted_prompt_tokens: Tokens | None = None
 
 
 class SettleJob(LinkMessage, frozen=True):

@@ -9,7 +9,7 @@ from pinaivu_node.quotes import QuoteBook, Sequence
 from pinaivu_node.tariff import QuoteTerms
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
-from pinaivu_shared.terms import Challenge, OperatorGrant, Registration
+from pinaivu_shared.terms import Challenge, FleetGrant, Registration
 from pinaivu_shared.wire.node import (
     FromGateway,
     FromNode,
@@ -103,15 +103,15 @@ class KeyOfAnother(Cheat):
                 challenge=challenge.challenge,
                 public_key=self.means.victim.hex(),
                 operator="somebody",
-                operator_key=self.means.identity.public_key.hex(),
-                operator_signature=self._grant().hex(),
+                fleet_key=self.means.identity.public_key.hex(),
+                fleet_signature=self._grant().hex(),
             )
             await wire.send(Register(sign_as_node("registration", encode(answer), self.means.identity.key)))
             self.tell("cheated")
 
     def _grant(self) -> bytes:
-        grant = OperatorGrant(operator="somebody", node_key=self.means.victim.hex())
-        return sign_ed25519("operator", encode(grant), self.means.identity.key)
+        grant = FleetGrant(operator="somebody", node_key=self.means.victim.hex())
+        return sign_ed25519("fleet-grant", encode(grant), self.means.identity.key)
 
 
 class MadeUpChallenge(Cheat):
