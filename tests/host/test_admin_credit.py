@@ -121,6 +121,27 @@ async def test_a_deposit_that_makes_no_sense_is_422(town: Town, body: dict[str, 
     assert await orders(town) == known
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("accounts/{account_id}/deposits", {"amount": "1", "refrence": "invoice-9"}),
+        ("accounts", {"name": "ann", "crédit": "1.50"}),
+        ("payouts", {"node_id": NODE, "amount": "1", "reference": "wire-1", "fund": "promotions"}),
+        ("orders", {"order": "e30=", "signature": "00" * 64, "Order": "e30="}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_field_that_does_not_exist_is_422_and_named(town: Town, path: str, body: dict[str, str]) -> None:
+    """Ignored, a misspelt reference would have one payment counted twice."""
+    known = await orders(town)
+    answer = await town.client(ADMIN_KEY).post(f"/admin/v1/{path.format(account_id=town.account_id)}", json=body)
+    *_, unknown = body
+    check_shape(answer, 422, "invalid_request_error", "invalid_value")
+    assert answer.json()["error"]["param"] == unknown
+    assert [one["loc"] for one in answer.json()["detail"]] == [["body", unknown]]
+    assert await orders(town) == known
+
+
 async def test_a_deposit_for_nobody_is_404(town: Town) -> None:
     path = f"/admin/v1/accounts/acct_{'0' * 32}/deposits"
     assert (await town.client(ADMIN_KEY).post(path, json={"amount": "1"})).status_code == 404

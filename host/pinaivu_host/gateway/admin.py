@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.gateway.admin_orders import (
     AdminOrders,
     Amount,
+    OperatorShape,
     Reference,
     format_credit,
     new_reference,
@@ -21,7 +22,6 @@ from pinaivu_host.gateway.admin_orders import (
 )
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
-from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.store.accounts import Account, Accounts, new_account_id
@@ -30,14 +30,14 @@ from pinaivu_shared.signed import Signed
 SECRET: Final = (("cache-control", "no-store"),)
 
 
-class NewAccount(Shape):
+class NewAccount(OperatorShape):
     """Whom to open an account for, and what was paid in, in USDC."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     credit: Amount = "0"
 
 
-class NewDeposit(Shape):
+class NewDeposit(OperatorShape):
     """What was paid in, or given (`promotions`), in USDC. Without a reference it gets one of its own."""
 
     amount: Amount

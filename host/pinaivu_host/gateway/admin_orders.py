@@ -10,7 +10,7 @@ import secrets
 from typing import Annotated, Any, Final, assert_never
 
 import msgspec
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.errors import OrderConflictError
@@ -44,7 +44,13 @@ Amount = Annotated[str, Field(max_length=40)]
 Reference = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
 
-class NewPayout(Shape):
+class OperatorShape(Shape):
+    """Base of everything the operator sends. Unknown fields are refused: a misspelt reference would count twice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewPayout(OperatorShape):
     """What was paid to a node outside, in USDC, and under which reference."""
 
     node_id: Annotated[str, Field(pattern=r"^node_[0-9a-f]{32}$")]
@@ -52,7 +58,7 @@ class NewPayout(Shape):
     reference: Reference
 
 
-class SignedOrder(Shape):
+class SignedOrder(OperatorShape):
     """What `pinaivu host sign-order` printed."""
 
     order: Annotated[str, Field(max_length=8192)]
