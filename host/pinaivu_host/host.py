@@ -21,6 +21,7 @@ from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
+from pinaivu_host.gateway.transcripts import Transcripts
 from pinaivu_host.kms_bridge import KmsBridge
 from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
 from pinaivu_host.link import EnclaveLink
@@ -166,6 +167,7 @@ class Host:
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/receipts/{request_id}", "GET", receipts.receipt),
             route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
+            route("/v1/transcripts/{digest}", "GET", Transcripts(market.evidence).transcript),
             route("/v1/nodes/{node_id}", "GET", nodes.node),
             route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
             route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),

@@ -62,6 +62,11 @@ class EvidenceStore:
         row = await self._database.read(lambda connection: connection.execute(query).first())
         return None if row is None else (row.leaf_index, row.leaf)
 
+    async def transcript(self, digest: str) -> bytes | None:
+        """An auction's transcript, by the digest that its receipt names; it is there once the receipt is."""
+        query = select(TRANSCRIPTS.c.transcript).where(TRANSCRIPTS.c.digest == digest)
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
+
     async def evidence(self, request_id: str, *, account_id: str) -> Evidence | None:
         """Everything about this account's job but its log proof; None if there is no such receipt."""
         return await self._database.read(lambda connection: _evidence(connection, request_id, account_id))
