@@ -1,9 +1,12 @@
 """A long run of the market from one seed: nodes that cheat, accounts nearly broke, a host that lies, enclaves that die.
 
-`python -m tests.enclave.long_run --seed 1 --jobs 100000` runs it; the same seed takes the same way.
+`.venv/bin/python -m tests.enclave.long_run --seed 1 --jobs 100000` runs it; the same seed takes the same way.
 """
 
 import argparse
+import os
+import shlex
+import sys
 import time
 
 from tests.enclave.long_run_world import LongRun
@@ -15,9 +18,15 @@ def run_from_seed(seed: int, jobs: int, *, crashes: int) -> LongRun:
         run = LongRun(seed, jobs, crashes=crashes)
         run.run()
     except Exception as error:
-        error.add_note(f"again: python -m tests.enclave.long_run --seed {seed} --jobs {jobs} --crashes {crashes}")
+        error.add_note("again: " + again(seed, jobs, crashes=crashes))
         raise
     return run
+
+
+def again(seed: int, jobs: int, *, crashes: int) -> str:
+    """The same run as a command that works in this directory."""
+    run = [os.path.relpath(sys.executable), "-m", "tests.enclave.long_run"]
+    return shlex.join([*run, *("--seed", str(seed)), *("--jobs", str(jobs)), *("--crashes", str(crashes))])
 
 
 def main() -> None:

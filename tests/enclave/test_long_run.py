@@ -1,8 +1,10 @@
 """A long run of the market under cheats and lies; `make test-market` has 100,000 jobs of the same kind."""
 
+import subprocess
+
 import pytest
 
-from .long_run import run_from_seed
+from .long_run import again, run_from_seed
 from .long_run_world import LongRun
 
 
@@ -37,3 +39,14 @@ def test_the_run_saw_the_refusals_that_matter(run: LongRun) -> None:
 def test_only_nodes_that_convicted_themselves_were_suspended(run: LongRun) -> None:
     suspended = {node for node, one in run.checks.replayer.standings.items() if one.offences}
     assert {run.actors[node].kind for node in suspended} == {"absurd", "conflicting"}
+
+
+def test_what_fails_says_how_to_see_it_again() -> None:
+    with pytest.raises(ValueError, match="larger than population") as caught:
+        run_from_seed(5, 10, crashes=100)
+    assert caught.value.__notes__ == ["again: " + again(5, 10, crashes=100)]
+
+
+def test_a_run_can_be_seen_again_by_the_command_as_it_stands() -> None:
+    ended = subprocess.run(["/bin/sh", "-c", again(5, 1, crashes=0)], capture_output=True, text=True, check=True)
+    assert "every balance and standing recomputed" in ended.stdout

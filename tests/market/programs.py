@@ -1,7 +1,9 @@
 """Dishonest programs at work: what they print is a queue of events; a test that fails says how to run them again."""
 
 import json
+import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,15 +45,20 @@ class Dishonest:
         self._events.put(None)
 
 
+def command_of(*arguments: str) -> list[str]:
+    """`pinaivu simulator <arguments>`, as it can be run in this directory."""
+    return [os.path.relpath(sys.executable), "-m", "pinaivu_shared.command", "simulator", *arguments]
+
+
 @contextmanager
 def dishonest(*arguments: str) -> Iterator[Dishonest]:
     """`pinaivu simulator <arguments>`, ended by SIGTERM, after which it must exit with 0."""
-    command = [sys.executable, "-m", "pinaivu_shared.command", "simulator", *arguments]
+    command = command_of(*arguments)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Dishonest(process, command)
         except BaseException as error:
-            error.add_note("again: pinaivu simulator " + " ".join(arguments))
+            error.add_note("again: " + shlex.join(command))
             raise
         finally:
             process.send_signal(signal.SIGTERM)

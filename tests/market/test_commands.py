@@ -1,7 +1,7 @@
 """The dishonest programs as commands: what they list, and what they say where they cannot start."""
 
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +9,11 @@ import pytest
 from pinaivu_simulator.cheats.table import CHEATS
 from pinaivu_simulator.lies.table import LIES
 
+from .programs import command_of, dishonest
+
 
 def simulator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pinaivu_shared.command", "simulator", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command_of(*arguments), capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,15 @@ def test_what_cannot_start_says_why_and_exits_2(arguments: tuple[str, ...], why:
     assert ended.returncode == 2, ended.stderr
     assert why in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_test_that_fails_says_by_which_command_its_program_runs_again(tmp_path: Path) -> None:
+    """The command as it stands, with what is empty or has spaces in it."""
+    arguments = ("lying-link", "--lie", "list", "--listen", f"unix:{tmp_path / 'a link'}", "--enclave", "")
+    with pytest.raises(ZeroDivisionError) as caught, dishonest(*arguments):
+        raise ZeroDivisionError
+    (note,) = caught.value.__notes__
+    printed = note.removeprefix("again: ")
+    assert shlex.split(printed) == command_of(*arguments)
+    listed = subprocess.run(["/bin/sh", "-c", printed], capture_output=True, text=True, check=True)
+    assert listed.stdout == simulator("lying-link", "--lie", "list").stdout
