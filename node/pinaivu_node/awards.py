@@ -15,7 +15,7 @@ from pinaivu_shared.canonical import decode, parse_json
 from pinaivu_shared.commitments import FORWARDED_FIELDS, canonical_bytes, forwarded_commitment
 from pinaivu_shared.errors import PeerError, VerificationError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.signed import verify_enclave
+from pinaivu_shared.signed import Signed, verify_enclave
 from pinaivu_shared.terms import Award, Quote
 from pinaivu_shared.wire.node import Offer
 
@@ -24,6 +24,7 @@ class CheckedAward(msgspec.Struct, frozen=True):
     """An award that may be run. Made by `AwardCheck` only. `digest` is that of the award's payload bytes."""
 
     award: Award
+    signed: Signed
     digest: str
     quote: Quote
     request: dict[str, Any]
@@ -57,7 +58,7 @@ class AwardCheck:
         quote = self._check_terms(award, now_ms)
         request = _matching_request(offer, award)
         self._use_up(award, now_ms)
-        return CheckedAward(award, digest_of(payload), quote, request, offer.salt)
+        return CheckedAward(award, offer.award, digest_of(payload), quote, request, offer.salt)
 
     def _check_terms(self, award: Award, now_ms: int) -> Quote:
         quote = self._posted(award.quote)

@@ -19,7 +19,7 @@ from pinaivu_node.engines.request import engine_request
 from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Sequence
 from pinaivu_shared.canonical import encode
-from pinaivu_shared.signed import sign_as_node
+from pinaivu_shared.signed import Signed, sign_as_node
 from pinaivu_shared.terms import Acceptance, Proof
 from pinaivu_shared.wire.node import Accept, Decline, DeclineReason, Delta, FromNode, Prove
 
@@ -29,6 +29,13 @@ logger = logging.getLogger(__name__)
 _MAX_DETAIL: Final = 500
 
 
+class ProvenJob(msgspec.Struct, frozen=True):
+    """The enclave's award and the node's proof: the evidence of a node that was not paid."""
+
+    award: Signed
+    proof: Signed
+
+
 class Workplace(msgspec.Struct, frozen=True):
     """What all jobs of a session share."""
 
@@ -36,6 +43,7 @@ class Workplace(msgspec.Struct, frozen=True):
     sequence: Sequence
     send: Send
     now_ms: Callable[[], int]
+    keep: Callable[[ProvenJob], None]
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -67,7 +75,9 @@ class Job:
         """Accept, run the engine, and prove or decline."""
         await self._workplace.send(self._acceptance())
         ending = await self._generate(served)
-        message: FromNode = ending.decline or self._proof(ending)
+        message = ending.decline or self._proof(ending)
+        if isinstance(message, Prove):
+            self._workplace.keep(ProvenJob(self._checked.signed, message.proof))
         await self._workplace.send(message)
         counts = {"prompt_tokens": self._usage.prompt_tokens, "completion_tokens": self._usage.completion_tokens}
         told = {"request_id": self._award.request_id, "outcome": ending.outcome, "reason": ending.reason, **counts}

@@ -17,7 +17,7 @@ from pinaivu_node.change import Change
 from pinaivu_node.connection import Connection, open_connection
 from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.engines.supervisor import EngineSupervisor
-from pinaivu_node.evidence import EvidenceFile
+from pinaivu_node.evidence import EvidenceFiles
 from pinaivu_node.keys import FLEET_KEY_FILE, load_identity, load_operator
 from pinaivu_node.session import NodeProfile
 from pinaivu_node.settings import NodeSettings
@@ -34,6 +34,7 @@ def build_agent(
     CallerError when its key or an engine's cannot be read.
     """
     jitter, change = random.SystemRandom().random, Change()
+    evidence = EvidenceFiles(settings.data_dir)
     profile = NodeProfile(
         identity=load_identity(settings.data_dir),
         operator=load_operator(settings.operator, settings.fleet_key_file or settings.data_dir / FLEET_KEY_FILE),
@@ -44,7 +45,8 @@ def build_agent(
         verify=verify,
         now_ms=lambda: time.time_ns() // 1_000_000,
         entropy=os.urandom,
-        keep=EvidenceFile(settings.data_dir).keep,
+        keep_quote=evidence.keep_quote,
+        keep_job=evidence.keep_job,
         show=StatusFile(settings.data_dir).write,
     )
     supervisors = [EngineSupervisor(setup, jitter, change) for setup in settings.engine_setups()]

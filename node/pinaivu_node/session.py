@@ -17,7 +17,7 @@ from pinaivu_node.awards import AwardCheck
 from pinaivu_node.connection import Connection, ConnectionLostError, ReplacedError
 from pinaivu_node.dispatch import Dispatch
 from pinaivu_node.engine_pool import EnginePool
-from pinaivu_node.job import Workplace
+from pinaivu_node.job import ProvenJob, Workplace
 from pinaivu_node.keys import Identity, Operator
 from pinaivu_node.quotes import Acknowledged, QuoteBook, Sequence
 from pinaivu_node.reporting import Reporting
@@ -63,7 +63,8 @@ class NodeProfile(msgspec.Struct, frozen=True, kw_only=True):
     verify: EpochVerifier
     now_ms: Callable[[], int]
     entropy: Callable[[int], bytes]
-    keep: Callable[[Acknowledged], None]
+    keep_quote: Callable[[Acknowledged], None]
+    keep_job: Callable[[ProvenJob], None]
     show: Callable[[NodeStatus], None]
 
 
@@ -108,7 +109,7 @@ class Session:
         send_channel, receive_channel = trio.open_memory_channel[FromNode](_QUEUED_MESSAGES)
         sequence, identity = Sequence(), self._profile.identity
         book = QuoteBook(market, identity, sequence, lifetime_ms=self._profile.quote_lifetime_ms)
-        workplace = Workplace(identity, sequence, send_channel.send, self._now_ms)
+        workplace = Workplace(identity, sequence, send_channel.send, self._now_ms, self._profile.keep_job)
         standing = StandingQuotes(book, self._pool, market.configuration, send=send_channel.send, now_ms=self._now_ms)
         reporting = Reporting(market, identity, send=send_channel.send, hear=self._board.hear)
         async with trio.open_nursery() as nursery:
@@ -132,7 +133,7 @@ class Session:
                 case Cancel(request_id=request_id):
                     dispatch.cancel(request_id)
                 case QuoteAcknowledged(acknowledgement=acknowledgement):
-                    self._profile.keep(book.acknowledged(acknowledgement))
+                    self._profile.keep_quote(book.acknowledged(acknowledgement))
                     self._prospered()
                     reporting.something_happened()
                 case Report(report=signed):

@@ -17,6 +17,7 @@ from pinaivu_node.engines.choice import UrlChoice
 from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
+from pinaivu_node.job import ProvenJob
 from pinaivu_node.quotes import Acknowledged
 from pinaivu_node.session import NodeProfile
 from pinaivu_node.status import NodeStatus
@@ -58,6 +59,7 @@ class Network:
         self.agent, self.engines, self.connections = agent, engines, connections
         self.engine = engines[0]
         self.kept: list[Acknowledged] = []
+        self.proven: list[ProvenJob] = []
         self.shown: list[NodeStatus] = []
         self.left = trio.Event()
 
@@ -94,6 +96,7 @@ async def network(
         await trio.sleep_forever()
 
     kept: list[Acknowledged] = []
+    proven: list[ProvenJob] = []
     shown: list[NodeStatus] = []
     profile = NodeProfile(
         identity=NODE,
@@ -105,7 +108,8 @@ async def network(
         verify=judge,
         now_ms=lambda: NOW_MS,
         entropy=lambda size: next(nonces).to_bytes(size),
-        keep=kept.append,
+        keep_quote=kept.append,
+        keep_job=proven.append,
         show=shown.append,
     )
     async with trio.open_nursery() as nursery:
@@ -114,7 +118,7 @@ async def network(
         dial = partial(open_connection, f"ws://127.0.0.1:{server.port}{NODE_PATH}")
         agent = Agent(profile, EnginePool(engines, asked, change), dial, lambda: 0.0)
         running = Network(agent, engines, connections)
-        running.kept, running.shown = kept, shown
+        running.kept, running.proven, running.shown = kept, proven, shown
         nursery.start_soon(_run, running)
         yield running
         nursery.cancel_scope.cancel()

@@ -6,9 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from pinaivu_shared.canonical import encode
+from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.commitments import response_commitment
 from pinaivu_shared.ids import digest_of
+from pinaivu_shared.terms import Award, Proof
 from pinaivu_shared.wire.node import Cancel, Decline, Delta, ToolCallDelta, WithdrawQuotes
 
 from .engines.scripted import ScriptedEngine, chunk, event, head, refused, serving, streamed, usage
@@ -47,6 +48,8 @@ async def test_a_job_is_accepted_streamed_and_proved() -> None:
         assert proof.forwarded_commitment == award.forwarded_commitment
         assert proof.response_commitment == committed("Good day", "stop")
         assert proof.sequence > counter.standing.sequence
+        assert [decode(one.proof.payload, Proof, check="proof") for one in running.proven] == [proof]
+        assert decode(running.proven[0].award.payload, Award, check="award") == award
         assert engine.requests[0]["max_tokens"] == award.max_completion_tokens
         assert engine.requests[0]["model"] == "llama"
 

@@ -1,6 +1,6 @@
 """`GET /v1/transcripts/{digest}`: an auction as it was held, for everybody, under the digest that receipts name.
 
-`pinaivu auction explain` reads it. Prices are sealed until they were used; afterwards they are public (DESIGN section 4).
+`pinaivu auction explain` reads it. Prices are sealed until they were used, and public afterwards (DESIGN section 4).
 """
 
 from starlette.types import Receive, Scope, Send
