@@ -1,17 +1,19 @@
 """What must hold in the long run, after every command and over the whole log."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.enclave.replayer import Replayer, micro
-from tests.enclave.rule_again import Json
+from tests.enclave.rule_again import Contradiction, Json
 
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.wire import link
 
 from .long_run_nodes import Work, work_of
 from .market import Market
+
+DIFFERENCES_SHOWN = 5
 
 
 class Checks:
@@ -36,8 +38,9 @@ class Checks:
                 if "request_commitment" in leaves[-1]:
                     self._settled(leaves[-1])
                 if leaves[-1].get("type") == "statement":
-                    durable = self.market.coordinator._journal.durable
-                    assert max(leaves[-1]["receipts"]) < durable, "a receipt is stated that no checkpoint covers"
+                    stated, durable = max(leaves[-1]["receipts"]), self.market.coordinator._journal.durable
+                    what = f"leaf {effect.index}: last receipt stated of {leaves[-1]['node_id']}, checkpoint covers"
+                    check_at_most(what, stated, durable - 1)
             if isinstance(effect, link.Awarded):
                 self._awarded(effect, accounts[effect.request_id])
         self.balances()
@@ -46,9 +49,11 @@ class Checks:
     def balances(self) -> None:
         """All accounts sum to zero, nobody owes, and what is held is what open awards may cost."""
         found = self.market.balances()
-        assert sum(found.values()) == 0
-        assert all(amount >= 0 for name, amount in found.items() if name not in {"deposits", "promotions"}), found
-        assert found.get("hold", 0) == self.held
+        at_command = f"after leaf {len(self.market.leaves) - 1}"
+        check_equal(f"sum of all accounts {at_command}", sum(found.values()), 0)
+        for name, amount in found.items():
+            assert amount >= 0 or name in {"deposits", "promotions"}, f"{name} has {amount} {at_command}, at least 0"
+        check_equal(f"hold {at_command}, by the awards that are open", found.get("hold", 0), self.held)
 
     def told(self, settle: link.SettleJob) -> None:
         """What the host is about to say of a delivery, with which proof."""
@@ -68,8 +73,9 @@ class Checks:
         self.running[awarded.node_id] = self.running.get(awarded.node_id, 0) + 1
         self.transcripts[work.award.transcript] = awarded.transcript
         standing = state.quality.standing(awarded.node_id, state.terms)
-        assert standing.suspended_until_ms <= self.market.now_ms, "a suspended node won"
-        assert self.running[awarded.node_id] <= standing.slots, "more jobs than the node may run"
+        job = f"{awarded.request_id} at {awarded.node_id}"
+        check_at_most(f"{job}: a suspended node won, suspended", standing.suspended_until_ms, self.market.now_ms)
+        check_at_most(f"{job}: more jobs than the node may run,", self.running[awarded.node_id], standing.slots)
 
     def _close(self, request_id: str) -> Work | None:
         work = self.open.pop(request_id, None)
@@ -79,34 +85,49 @@ class Checks:
         return work
 
     def _settled(self, receipt: Json) -> None:
-        work = self._close(receipt["request_id"])
-        assert work is not None, "a receipt for a job that is not open"
+        request_id, leaf = receipt["request_id"], f"leaf {receipt['log']['index']}"
+        work = self._close(request_id)
+        assert work is not None, f"{leaf}: a receipt for {request_id}, which is not open"
         award, auction = work.award, receipt["auction"]
-        said = [receipt[name] for name in ("request_id", "account", "node_id", "model", "request_commitment")]
-        assert said == [award.request_id, work.account, award.node_id, award.model, award.request_commitment]
-        prices = (auction["input_price"], auction["output_price"], auction["transcript"])
-        assert prices == (award.input_price, award.output_price, award.transcript)
-        assert award.transcript == digest_of(work.awarded.transcript)
-        assert receipt["prompt_tokens"] <= award.max_prompt_tokens
-        assert receipt["completion_tokens"] <= award.max_completion_tokens
+        names = ("request_id", "account", "node_id", "model", "request_commitment")
+        said = (award.request_id, work.account, award.node_id, award.model, award.request_commitment)
+        prices = ("input_price", "output_price", "transcript")
+        awarded = dict(zip(names, said, strict=True)) | {name: getattr(award, name) for name in prices}
+        for name, expected in awarded.items():
+            check_equal(f"{leaf}: {name} of {request_id}", {**auction, **receipt}[name], expected)
+        check_equal(f"{leaf}: transcript of {request_id}", award.transcript, digest_of(work.awarded.transcript))
+        for name in ("prompt_tokens", "completion_tokens"):
+            check_at_most(f"{leaf}: {name} of {request_id}", receipt[name], getattr(award, "max_" + name))
         payment = micro(receipt["payment_amount"])
-        assert payment <= award.payment_cap
+        check_at_most(f"{leaf}: payment of {request_id}", payment, award.payment_cap)
         if payment:
-            assert work.stage, "paid without an acceptance"
-            proven = self.proofs.get(receipt["node_proof"])
-            assert proven == digest_of(work.awarded.award.payload), "paid without a proof for this very award"
-            assert receipt["outcome"] != "failed"
-            allowance = self.market.configuration.metering.completion_allowance
-            assert receipt["completion_tokens"] <= self.delivered[award.request_id] + allowance
+            self._paid(receipt, work, f"{leaf}: {award.node_id} is paid {payment} for {request_id}")
+
+    def _paid(self, receipt: Json, work: Work, paid: str) -> None:
+        """A payment has an acceptance, a proof for this very award, an answer, and tokens that were delivered."""
+        assert work.stage, f"{paid} without an acceptance"
+        proven = self.proofs.get(receipt["node_proof"])
+        check_equal(f"{paid}: the award of its proof", proven, digest_of(work.awarded.award.payload))
+        assert receipt["outcome"] != "failed", f"{paid}, which failed"
+        allowance = self.market.configuration.metering.completion_allowance
+        delivered = self.delivered[work.award.request_id]
+        check_at_most(f"{paid}: tokens by what was delivered", receipt["completion_tokens"], delivered + allowance)
 
     def replay(self, size: int) -> None:
         """Hand the leaves below `size` to the replayer, and forget their transcripts."""
         for raw in self.market.leaves[self.replayer.size : size]:
-            leaf = self.replayer.take(raw)
+            leaf = self._replayed(raw)
             if "auction" in leaf:
                 self.transcripts.pop(leaf["auction"]["transcript"], None)
                 self.delivered.pop(leaf["request_id"], None)
                 self.proofs.pop(leaf["node_proof"], None)
+
+    def _replayed(self, raw: bytes) -> Json:
+        try:
+            return self.replayer.take(raw)
+        except Contradiction as error:
+            error.add_note(f"leaf {self.replayer.size}: {raw.decode()}")
+            raise
 
     def restart(self, market: Market) -> None:
         """The enclave died with its awards; another stands on the leaves that were kept."""
@@ -119,23 +140,52 @@ class Checks:
         """The replayer knows every leaf and has the very numbers of the core."""
         state, replayer = self.market.coordinator._state, self.replayer
         self.replay(len(self.market.leaves))
-        assert nonzero(state.ledger.posted()) == nonzero(dict(replayer.balances))
-        standings = {
-            node: (one.quality_bps, one.slots, one.suspended_until_ms, one.offences)
-            for node, one in state.quality._standings.items()
-        }
-        assert standings == {
-            node: (one.quality, one.slots, one.suspended_until, one.offences)
-            for node, one in replayer.standings.items()
-        }
-        assert state._averages == replayer.averages
-        assert nonzero(state.paid_out) == nonzero(dict(replayer.paid_out))
-        waiting = {
-            node: [(one.index, one.amount) for one in account.waiting]
-            for node, account in state.unstated._accounts.items()
-        }
-        assert nonzero(waiting) == nonzero({node: list(queue) for node, queue in replayer.unstated.items()})
+        self._same("micro-USDC", state.ledger.posted(), replayer.balances)
+        standings = state.quality._standings.items()
+        self._same(
+            "quality, slots, end of suspension, offences",
+            {node: (one.quality_bps, one.slots, one.suspended_until_ms, one.offences) for node, one in standings},
+            {
+                node: (one.quality, one.slots, one.suspended_until, one.offences)
+                for node, one in replayer.standings.items()
+            },
+        )
+        self._same("average of completion tokens", state._averages, replayer.averages)
+        self._same("micro-USDC paid out", state.paid_out, replayer.paid_out)
+        self._same(
+            "receipts in no statement",
+            {
+                node: [(one.index, one.amount) for one in account.waiting]
+                for node, account in state.unstated._accounts.items()
+            },
+            {node: list(queue) for node, queue in replayer.unstated.items()},
+        )
+
+    def _same(self, what: str, core: Mapping[str, Any], replayed: Mapping[str, Any]) -> None:
+        """Name by name; nothing at all is as good as zero."""
+        names = sorted({*core, *replayed})
+        wrong = [name for name in names if (core.get(name) or 0) != (replayed.get(name) or 0)]
+        found = [
+            f"\n  {name}: the core has {core.get(name, 0)}, the leaves come to {replayed.get(name, 0)}; "
+            f"{self._last_leaf_of(name)}"
+            for name in wrong[:DIFFERENCES_SHOWN]
+        ]
+        assert not wrong, f"{what}: {len(wrong)} of {len(names)} differ" + "".join(found)
+
+    def _last_leaf_of(self, name: str) -> str:
+        """Where to begin to look: the last leaf that speaks of this node, account or model."""
+        subject = name.rsplit(":", maxsplit=1)[-1].encode()
+        for index in reversed(range(len(self.market.leaves))):
+            if subject in self.market.leaves[index]:
+                return f"the last leaf with it is {index}: {self.market.leaves[index].decode()}"
+        return f"no leaf of {len(self.market.leaves)} has it by name"
 
 
-def nonzero(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if value}
+def check_equal(what: str, found: object, expected: object) -> None:
+    """AssertionError with both values. Outside pytest a bare `assert` says nothing."""
+    assert found == expected, f"{what}: is {found}, expected {expected}"
+
+
+def check_at_most(what: str, found: int, limit: int) -> None:
+    """AssertionError with both values."""
+    assert found <= limit, f"{what}: is {found}, at most {limit}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.enclave.long_run_checks import Checks
+from tests.enclave.long_run_checks import Checks, check_equal
 from tests.enclave.long_run_nodes import KINDS, Actor, Answer, Work, terms
 from tests.enclave.market import MODEL, ORIGIN, OTHER_MODEL, START_MS, Market, signed_order
 
@@ -56,7 +56,8 @@ class LongRun:
             effects = market.coordinator.apply(command, market.now_ms)
         except PinaivuError as error:
             self.refusals[error.code] += 1
-            assert before == (market.coordinator._journal.size, market.coordinator._state.ledger.transfers)
+            after = (market.coordinator._journal.size, market.coordinator._state.ledger.transfers)
+            check_equal(f"leaves and transfers after {type(command).__name__} was refused ({error})", after, before)
             self.checks.balances()
             return None
         market._keep(effects)
@@ -290,6 +291,6 @@ class LongRun:
             self.market.now_ms += 10_000
             self.apply(Tick())
             self.apply(link.AcknowledgeLeaves(len(self.market.leaves)))
-        assert not self.checks.open
+        check_equal("jobs still open at the end", list(self.checks.open), [])
         assert self.market.now_ms > START_MS
         self.checks.whole()
