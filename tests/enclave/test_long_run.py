@@ -32,7 +32,8 @@ def test_the_run_saw_every_way_a_job_can_end(run: LongRun) -> None:
 def test_the_run_saw_the_refusals_that_matter(run: LongRun) -> None:
     assert run.refusals.keys() >= {
         *("insufficient_credit", "credit_held", "already_settled", "duplicate_request", "duplicate_order"),
-        *("illegal_command", "unknown_subject", "verification_failed", "refused_quote", "context_length_exceeded"),
+        *("illegal_command", "unknown_subject", "verification_failed", "refused_quote", "impossible_order"),
+        "context_length_exceeded",
     }
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinaivu_enclave.core.commands import DuplicateOrderError, Tick, UnknownSubjectError
+from pinaivu_enclave.core.commands import DuplicateOrderError, ImpossibleOrderError, Tick, UnknownSubjectError
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import Leaf, OrderLeaf, parse_leaf, sign_leaf, verify_order
@@ -103,7 +103,7 @@ def test_amounts_have_bounds(market: Market, amount: int) -> None:
 def test_no_account_holds_more_than_the_largest_amount() -> None:
     market = Market(credit=0)
     market.deposit(AMOUNT_MAX)
-    with pytest.raises(VerificationError, match="at most"):
+    with pytest.raises(ImpossibleOrderError, match="at most"):
         market.deposit(1)
     assert market.balances()[f"customer:{ACCOUNT}"] == AMOUNT_MAX
 
@@ -149,16 +149,16 @@ def test_a_payout_takes_from_what_is_payable(stated: tuple[Market, Node, int]) -
 
 def test_more_than_is_payable_is_not_paid_out(stated: tuple[Market, Node, int]) -> None:
     market, node, payable = stated
-    with pytest.raises(VerificationError, match=f"stated and not yet paid is {payable}"):
+    with pytest.raises(ImpossibleOrderError, match=f"stated and not yet paid is {payable}"):
         market.pay_out(node.node_id, payable + 1)
     market.pay_out(node.node_id, payable)
-    with pytest.raises(VerificationError, match="stated and not yet paid is 0"):
+    with pytest.raises(ImpossibleOrderError, match="stated and not yet paid is 0"):
         market.pay_out(node.node_id, 1)
 
 
 def test_what_is_earned_but_not_stated_is_not_paid_out(market: Market, cheap: Node) -> None:
     market.settle(market.open_job(), cheap)
-    with pytest.raises(VerificationError, match="stated and not yet paid is 0"):
+    with pytest.raises(ImpossibleOrderError, match="stated and not yet paid is 0"):
         market.pay_out(cheap.node_id, 1)
 
 
@@ -229,6 +229,15 @@ def test_a_stored_payout_above_what_was_payable_is_refused(stated: tuple[Market,
     leaf = orders(market)[-1]
     with pytest.raises(VerificationError, match="pays out"):
         resumed_with(market, leaf.index, msgspec.structs.replace(leaf, **changed(leaf.order, amount=payable + 1)))
+
+
+def test_a_stored_deposit_above_what_an_account_holds_is_refused() -> None:
+    market = Market(credit=0)
+    market.deposit(AMOUNT_MAX)
+    market.deposit(1, account="acct_" + "0" * 32)
+    leaf = orders(market)[-1]
+    with pytest.raises(VerificationError, match="order: an account holds at most"):
+        resumed_with(market, leaf.index, msgspec.structs.replace(leaf, **changed(leaf.order, account=ACCOUNT)))
 
 
 def test_a_stored_payout_to_nobody_is_refused(stated: tuple[Market, Node, int]) -> None:

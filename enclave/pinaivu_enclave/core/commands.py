@@ -66,6 +66,12 @@ class DuplicateOrderError(CallerError):
     code = "duplicate_order"
 
 
+class ImpossibleOrderError(CallerError):
+    """An order that the operator signed, about more than the accounts allow."""
+
+    code = "impossible_order"
+
+
 class AlreadySettledError(CallerError):
     """The job has its receipt; nothing that comes later changes it."""
 

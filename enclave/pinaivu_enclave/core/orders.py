@@ -1,6 +1,12 @@
 """Orders of the operator: deposits and payouts, each signed by the key in the configuration and counted once."""
 
-from pinaivu_enclave.core.commands import DuplicateOrderError, Effect, MarketFullError, UnknownSubjectError
+from pinaivu_enclave.core.commands import (
+    DuplicateOrderError,
+    Effect,
+    ImpossibleOrderError,
+    MarketFullError,
+    UnknownSubjectError,
+)
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
@@ -38,9 +44,10 @@ class OrderOffice:
 
 
 def check_order(leaf: OrderLeaf, state: MarketState, *, origin: str) -> None:
-    """VerificationError unless the operator signed it, for this log and within what the accounts allow.
+    """VerificationError unless the operator signed it, for this log.
 
-    DuplicateOrderError for a reference that was used before, UnknownSubjectError for a node that is not known.
+    DuplicateOrderError for a reference that was used before, UnknownSubjectError for a node that is not known,
+    ImpossibleOrderError for an amount that the accounts do not allow.
     """
     assert state.configuration is not None
     verify_order(leaf, bytes.fromhex(state.configuration.operator_key))
@@ -54,6 +61,6 @@ def check_order(leaf: OrderLeaf, state: MarketState, *, origin: str) -> None:
             raise UnknownSubjectError(f"no node {order.node_id}")
         payable = state.ledger.balance(payable_account(order.node_id))
         if order.amount > payable:
-            raise VerificationError("order", f"pays out {order.amount}, stated and not yet paid is {payable}")
+            raise ImpossibleOrderError(f"pays out {order.amount}, stated and not yet paid is {payable}")
     elif state.ledger.balance(customer_account(order.account)) + order.amount > AMOUNT_MAX:
-        raise VerificationError("order", f"an account holds at most {AMOUNT_MAX} micro-USDC")
+        raise ImpossibleOrderError(f"an account holds at most {AMOUNT_MAX} micro-USDC")
