@@ -1,12 +1,11 @@
 """Commands for enclave images: `pinaivu image build`, `lock`, `inspect`, `diff` and `pcrs`.
 
 Exit status: 0 done (`diff`: the same), 1 different (`inspect`: files cannot be listed), 2 what was given is no image or
-cannot be used, 130 interrupted, 141 nobody reads on (`… | head`).
+cannot be used, 130 interrupted.
 """
 
 import argparse
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pinaivu_image.printable import printable
 from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.flags import add_flag, add_switch
 
-DONE, DIFFERENT, UNUSABLE, INTERRUPTED, UNHEARD = 0, 1, 2, 130, 141
+DONE, DIFFERENT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 NOT_GIVEN = "(not given)"
 """A flag that was left out; an empty one is somebody's empty variable, and is refused."""
 
@@ -46,9 +45,6 @@ def image(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         status = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it ends
-        status = UNHEARD
     return status
 
 

@@ -2,13 +2,47 @@
 
 import importlib.metadata
 import importlib.util
+import os
+import select
 import sys
 from collections.abc import Callable
 
 USAGE = 2
+UNHEARD = 141
+"""As a shell has it for a program that ended by SIGPIPE: nobody reads on (`… | head`)."""
 
 
 def main() -> int:
+    """Run the named command. Whoever stops reading ends it quietly, so that no verdict is taken from its status."""
+    try:
+        try:
+            return _named()
+        finally:
+            print(end="", flush=True)  # noqa: T201 - what is still in the buffer would fail when Python ends
+    except BrokenPipeError:
+        if not _silence_unread():
+            raise
+        return UNHEARD
+
+
+def _silence_unread() -> bool:
+    """Lead what nobody reads into nothing, or Python fails again when it ends; False where all is read."""
+    unread = [
+        stream.fileno() for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream.fileno())
+    ]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in unread:
+        os.dup2(nothing, descriptor)
+    return bool(unread)
+
+
+def _is_unread(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _named() -> int:
     """Find the named command among those whose package is installed and run it with the remaining arguments."""
     commands = _installed()
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
