@@ -24,6 +24,8 @@ from pinaivu_shared.wire import link
 MAX_CONNECTIONS: Final = 8
 MAX_ATTESTATIONS: Final = 32
 OUTBOX_MESSAGES: Final = 1024
+DETAIL_CHARACTERS_MAX: Final = 2000
+"""A refusal may quote what it refuses, which may be as long as a frame."""
 READ_BYTES: Final = 65_536
 TICK_SECONDS: Final = 1.0
 
@@ -119,7 +121,7 @@ class EnclaveServer:
             try:
                 effects = await self._carry_out(call.command, outbox)
             except PinaivuError as error:
-                effects = [link.Refused(error.code, str(error))]
+                effects = [link.Refused(error.code, str(error)[:DETAIL_CHARACTERS_MAX])]
             for effect in effects:
                 await self._dispatch(effect, outbox, call.id)
 

@@ -20,7 +20,7 @@ from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Sequence
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.signed import Signed, sign_as_node
-from pinaivu_shared.terms import Acceptance, Proof
+from pinaivu_shared.terms import PROMPT_TOKENS_PER_BYTE_MAX, Acceptance, Proof
 from pinaivu_shared.wire.node import Accept, Decline, DeclineReason, Delta, FromNode, Prove
 
 Send = Callable[[FromNode], Awaitable[None]]
@@ -151,8 +151,8 @@ class Job:
             award=self._checked.digest,
             outcome=ending.outcome,
             reason=ending.reason,
-            prompt_tokens=self._usage.prompt_tokens,
-            # An engine that counts beyond its limit would make the claim absurd; no more than the limit is paid anyway.
+            # More is not paid anyway, and an engine that counts images or beyond its limit must not make the claim absurd.
+            prompt_tokens=min(self._usage.prompt_tokens, PROMPT_TOKENS_PER_BYTE_MAX * self._award.request_bytes),
             completion_tokens=min(self._usage.completion_tokens, self._award.max_completion_tokens),
             forwarded_commitment=self._award.forwarded_commitment,
             response_commitment=self._assembly.commitment(self._checked.salt),

@@ -14,6 +14,8 @@ from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Deposit, Payout
 
+DEPOSITS: Final = "deposits"
+PROMOTIONS: Final = "promotions"
 PAYOUTS: Final = "payouts"
 FEES: Final = "fees"
 

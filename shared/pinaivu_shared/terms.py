@@ -3,7 +3,7 @@
 Prices are micro-USDC per million tokens, amounts micro-USDC, times milliseconds since 1970.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,10 @@ from pinaivu_shared.money import AMOUNT_MAX
 Outcome = Literal["completed", "cancelled", "failed", "refused"]
 PositivePrice = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+PROMPT_TOKENS_PER_BYTE_MAX: Final = 8
+"""A chat template or an image may be more than the request's bytes and the template allowance, and is not paid; a claim
+of more than this many tokens for each of those bytes is absurd, and suspends its node."""
+
 Amount = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
 Ed25519Signature = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{128}\Z")]
 OperatorName = Annotated[str, msgspec.Meta(pattern=r"\A[!-?A-~]{1,31}\Z")]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tests.enclave.rule_again import Contradiction, Json, check_transcript, expect
 
 NO_FAULT = {
-    *("client_disconnected", "client_stalled", "shutting_down", "draining", "host_restarted", "deadline"),
+    *("client_disconnected", "client_stalled", "shutting_down", "host_restarted", "deadline", "abandoned"),
     *("coordinator_unavailable", "not_accepted", "nothing_delivered", "context_length_exceeded", "unsupported_request"),
 }
 

@@ -304,3 +304,14 @@ def test_a_prompt_that_was_counted_again_has_no_more_tokens_than_that_and_the_te
     delivery = link.Delivery(300, ANSWER, None, recounted)
     receipt = settled(market, cheap, proof={"prompt_tokens": 300}, delivery=delivery)
     assert (receipt.prompt_tokens, receipt.reason) == (paid, reason)
+
+
+@pytest.mark.parametrize(("prompt_tokens", "stated"), [(100, "false_decline"), (401, "context_length_exceeded")])
+def test_an_answer_shows_whether_the_context_of_a_declined_node_would_have_done(
+    market: Market, cheap: Node, dear: Node, prompt_tokens: int, stated: str
+) -> None:
+    """Of 400 bytes nobody knows the tokens before somebody has answered: 500 may or may not be enough."""
+    cheap.quote(context_length=500)
+    again = market.apply(link.ReportFailure(market.open_job().request_id, 1, "context_length_exceeded"))
+    receipt = market.settle(again, dear, proof=dear.proof(again, prompt_tokens=prompt_tokens))
+    assert [one.reason for one in receipt.failed_attempts] == [stated]

@@ -170,6 +170,16 @@ def test_challenges_nobody_answers_keep_nobody_out() -> None:
     assert isinstance(market.open_job(), link.Awarded)
 
 
+def test_an_answer_that_is_refused_leaves_the_challenge_open(market: Market) -> None:
+    node = Node(market, "a")
+    issued = challenged(market, node)
+    with pytest.raises(VerificationError):
+        market.apply(link.RegisterNode(issued.session, node.registration(issued, challenge="00" * 32)))
+    market.apply(link.RegisterNode(issued.session, node.registration(issued)))
+    with pytest.raises(IllegalCommandError):
+        market.apply(link.RegisterNode(issued.session, node.registration(issued)))
+
+
 def transcript_of(market: Market) -> Transcript:
     return verify_transcript(market.open_job().transcript)
 

@@ -152,9 +152,19 @@ def test_each_failed_attempt_counts_for_its_own_node(market: Market, cheap: Node
 
 
 def test_a_failed_attempt_for_no_fault_of_the_node_moves_nothing(market: Market, cheap: Node, dear: Node) -> None:
+    cheap.quote(context_length=500)
+    again = market.apply(link.ReportFailure(market.open_job().request_id, 1, "context_length_exceeded"))
+    market.settle(again, dear, proof=dear.proof(again, prompt_tokens=464))
+    assert standing(market, cheap) == Standing(7_500, 1_024)
+
+
+def test_a_node_that_declines_because_it_leaves_should_have_withdrawn_its_quotes(
+    market: Market, cheap: Node, dear: Node
+) -> None:
+    """Nodes that always say so could keep every caller from the others at no cost."""
     again = market.apply(link.ReportFailure(market.open_job().request_id, 1, "draining"))
     market.settle(again, dear)
-    assert standing(market, cheap) == Standing(7_500, 1_024)
+    assert standing(market, cheap).quality_bps == 7_250
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import trio.testing
 from tests.enclave.market import MODEL, ORIGIN, START_MS, make_platform
 
 from pinaivu_enclave.clock import ClockTamperedError
-from pinaivu_enclave.server import MAX_CONNECTIONS, EnclaveServer
+from pinaivu_enclave.server import DETAIL_CHARACTERS_MAX, MAX_CONNECTIONS, EnclaveServer
 from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire import link
@@ -264,3 +264,14 @@ async def ask_and_never_listen(host: HostLink) -> None:
     """Ask until neither side can send any more."""
     for number in itertools.count():
         await host.send(link.RequestChallenge(number.to_bytes(32)))
+
+
+async def test_a_refusal_of_something_long_is_short(tmp_path: Path) -> None:
+    """What is wrong with a frame may quote it, and an answer must fit a frame as well."""
+    order = Signed(b'{"type":"' + b"x" * (link.MAX_FRAME_BYTES - 1000) + b'"}', bytes(64))
+    async with enclave(tmp_path) as path, connected(path) as host:
+        await host.boot()
+        refused = await host.call(link.RecordOrder(order))
+        assert isinstance(refused, link.Refused)
+        assert len(refused.detail) <= DETAIL_CHARACTERS_MAX
+        assert await host.call(link.AcknowledgeLeaves(2)) == link.Done()

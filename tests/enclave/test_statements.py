@@ -275,3 +275,17 @@ def test_due_are_the_oldest_that_are_durable_and_of_an_ended_period(
         assert [(one.index, one.amount) for one in due] == expected[:limit]
     else:
         assert not expected
+
+
+def test_a_longer_period_states_nothing_twice_and_none_backwards(market: Market, node: Node) -> None:
+    work(market, node, 1)
+    end_of_period(market)
+    (first,) = statements(market)
+    work(market, node, 1)
+    longer = msgspec.structs.replace(market.configuration.nodes, statement_period_ms=86_400_000)
+    again = Market(stored=tuple(market.leaves), checkpoint=market.checkpoint, nodes=longer, now_ms=market.now_ms)
+    again.apply(Tick())
+    assert statements(again) == [first]
+    again.now_ms = first.period_end_ms // 86_400_000 * 86_400_000 + 86_400_000
+    again.apply(Tick())
+    assert statements(again)[-1].period_end_ms > first.period_end_ms

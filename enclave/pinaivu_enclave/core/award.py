@@ -3,7 +3,7 @@
 import msgspec
 
 from pinaivu_enclave.core.auction import Ineligible, QuoteBook, StandingQuote, bid_of
-from pinaivu_enclave.core.jobs import Job, Phase
+from pinaivu_enclave.core.jobs import Failure, Job, Phase
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.limits import (
     Prices,
@@ -19,7 +19,6 @@ from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, ModelTerms
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import charge_on, payment_within
-from pinaivu_shared.receipt import FailedAttempt
 from pinaivu_shared.second_score import Lot, Transcript, run_auction
 from pinaivu_shared.signed import sign_as_enclave
 from pinaivu_shared.terms import Award
@@ -76,7 +75,7 @@ class AwardOffice:
 
         The failed node's slot and the hold are freed only when another award is made; otherwise settlement frees them.
         """
-        failed = FailedAttempt(node_id=job.award.node_id, reason=reason)
+        failed = Failure(job.award.node_id, reason, job.context_length)
         excluded = frozenset(one.node_id for one in (*job.failed, failed))
         if job.award.attempt >= self._configuration.jobs.attempts or now_ms >= job.deadline_ms:
             return None

@@ -7,7 +7,6 @@ import msgspec
 
 from pinaivu_enclave.core.commands import AlreadySettledError, IllegalCommandError, UnknownSubjectError
 from pinaivu_shared.ids import digest_of
-from pinaivu_shared.receipt import FailedAttempt
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire.link import AcceptAward, OpenJob, ReportFailure, ReportFirstToken, SettleJob
@@ -50,6 +49,14 @@ class ProofTerms(msgspec.Struct, frozen=True, kw_only=True):
     forwarded_commitment: str
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """An award that did not lead to an answer, why, and the context length that its node quoted."""
+
+    node_id: str
+    reason: str
+    context_length: int
+
+
 class Job(msgspec.Struct, kw_only=True):
     """An open job: what was asked, the award in force and the attempts that failed.
 
@@ -67,7 +74,7 @@ class Job(msgspec.Struct, kw_only=True):
     bids: int
     deadline_ms: int
     first_token_ms: int = 0
-    failed: tuple[FailedAttempt, ...] = ()
+    failed: tuple[Failure, ...] = ()
 
     @property
     def award_digest(self) -> str:

@@ -8,7 +8,7 @@ everything held, so it cannot go below zero however many jobs run at once.
 import msgspec
 
 from pinaivu_shared.leaves import Leaf
-from pinaivu_shared.ledger import customer_account, transfers_of
+from pinaivu_shared.ledger import DEPOSITS, PROMOTIONS, customer_account, transfers_of
 
 HOLD = "hold"
 
@@ -43,6 +43,11 @@ class Ledger:
     def balance(self, name: str) -> int:
         """What the account has, holds not counted."""
         return self._balances.get(name, 0)
+
+    @property
+    def issued(self) -> int:
+        """All that was ever paid in or given: no sum of any accounts can be more."""
+        return -self.balance(DEPOSITS) - self.balance(PROMOTIONS)
 
     def available(self, account: str) -> int:
         """What a customer can still spend."""

@@ -4,21 +4,17 @@ What a node claims beyond the bounds is cut, what it does not prove is not paid,
 the award's own terms make impossible is signed evidence against the node: it is paid nothing at all.
 """
 
-from typing import Final
-
 import msgspec
 
-from pinaivu_enclave.core.jobs import Job, ProofTerms
+from pinaivu_enclave.core.jobs import Failure, Job, ProofTerms
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import MeteringLimits
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.money import BASIS_POINTS
+from pinaivu_shared.receipt import FailedAttempt
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
-from pinaivu_shared.terms import Award, Outcome, Proof
+from pinaivu_shared.terms import PROMPT_TOKENS_PER_BYTE_MAX, Award, Outcome, Proof
 from pinaivu_shared.wire.link import Delivery
-
-ABSURD_PROMPT_FACTOR: Final = 8
-"""A chat template may add more than its allowance, which is not paid; this many times as much is no template."""
 
 
 class Metered(msgspec.Struct, frozen=True):
@@ -82,7 +78,7 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
 def is_absurd(proof: Proof, award: Award, limits: MeteringLimits) -> bool:
     """Whether the node signed a claim that its own award rules out, whatever was delivered."""
     return (
-        proof.prompt_tokens > ABSURD_PROMPT_FACTOR * (award.request_bytes + limits.template_allowance)
+        proof.prompt_tokens > PROMPT_TOKENS_PER_BYTE_MAX * (award.request_bytes + limits.template_allowance)
         or proof.completion_tokens > award.max_completion_tokens + limits.completion_allowance
     )
 
@@ -93,6 +89,21 @@ def judged_decline(job: Job, reason: str, limits: MeteringLimits) -> str:
     if reason == "context_length_exceeded" and longest <= job.context_length:
         return "false_decline"
     return reason
+
+
+def judged_attempts(job: Job, metered: Metered) -> tuple[FailedAttempt, ...]:
+    """The failed attempts as the receipt states them: an answer shows what would have fitted its declined contexts."""
+    needed = metered.prompt_tokens + job.award.max_completion_tokens
+    return tuple(
+        FailedAttempt(node_id=one.node_id, reason=_judged(one, needed if metered.completion_tokens else None))
+        for one in job.failed
+    )
+
+
+def _judged(failure: Failure, needed: int | None) -> str:
+    if failure.reason == "context_length_exceeded" and needed is not None and needed <= failure.context_length:
+        return "false_decline"
+    return failure.reason
 
 
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:

@@ -67,7 +67,7 @@ class Sessions:
 
     def register(self, session: str, signed: Signed, now_ms: int) -> tuple[Session, str | None]:
         """Check the answer to a challenge; the session, and the older session of that node which it ends."""
-        pending = self._pending.pop(session, None)
+        pending = self._pending.get(session)
         if pending is None or pending.challenge.expires_ms < now_ms:
             raise IllegalCommandError("no open challenge in this session: ask for a new one")
         key = load_node_key(pending.public_key)
@@ -79,6 +79,7 @@ class Sessions:
         older = self._session_of_node.get(registered.node_id)
         if older is None and len(self._registered) >= self._max_nodes:
             raise MarketFullError(f"the market takes {self._max_nodes} nodes")
+        del self._pending[session]
         if older is not None:
             self.end(older)
         self._registered[session] = registered

@@ -13,7 +13,7 @@ from pinaivu_enclave.core.market_state import MarketState
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import OrderLeaf, sign_leaf, verify_order
-from pinaivu_shared.ledger import customer_account, payable_account
+from pinaivu_shared.ledger import payable_account
 from pinaivu_shared.money import AMOUNT_MAX
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Order, Payout
@@ -62,5 +62,7 @@ def check_order(leaf: OrderLeaf, state: MarketState, *, origin: str) -> None:
         payable = state.ledger.balance(payable_account(order.node_id))
         if order.amount > payable:
             raise ImpossibleOrderError(f"pays out {order.amount}, stated and not yet paid is {payable}")
-    elif state.ledger.balance(customer_account(order.account)) + order.amount > AMOUNT_MAX:
-        raise ImpossibleOrderError(f"an account holds at most {AMOUNT_MAX} micro-USDC")
+    elif state.ledger.issued + order.amount > AMOUNT_MAX:
+        raise ImpossibleOrderError(
+            f"at most {AMOUNT_MAX} micro-USDC can be paid in, in all: {state.ledger.issued} were"
+        )

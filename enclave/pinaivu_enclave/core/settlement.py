@@ -9,7 +9,7 @@ from pinaivu_enclave.core.jobs import Job, Phase, SettledJob
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_enclave.core.metering import Evidence, Metered, meter, read_proof
+from pinaivu_enclave.core.metering import Evidence, Metered, judged_attempts, meter, read_proof
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
@@ -88,7 +88,7 @@ class SettlementOffice:
             request_commitment=award.request_commitment,
             response_commitment=command.delivery.response_commitment,
             auction=_auction(job),
-            failed_attempts=job.failed,
+            failed_attempts=judged_attempts(job, metered),
             timing=_timing(job, metered, now_ms),
             node_proof=counted,
             log=LogPosition(origin=self._journal.origin, index=self._journal.size),

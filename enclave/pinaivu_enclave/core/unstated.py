@@ -36,8 +36,13 @@ class Unstated:
         return (node_id for node_id, account in self._accounts.items() if account.waiting)
 
     def due(self, node_id: str, *, before_ms: int, durable: int, limit: int) -> list[PaidReceipt]:
-        """The node's oldest waiting receipts, of leaves below `durable` that were written before this time."""
+        """The node's oldest waiting receipts, of leaves below `durable` that were written before this time.
+
+        None for a period that ends before the node's last one did: another configuration may have a longer one.
+        """
         found: list[PaidReceipt] = []
+        if before_ms <= self._accounts[node_id].stated_until_ms:
+            return found
         for receipt in self._accounts[node_id].waiting:
             if receipt.written_ms >= before_ms or receipt.index >= durable or len(found) == limit:
                 break

@@ -5,11 +5,10 @@ from typing import ClassVar
 
 import msgspec
 
-from pinaivu_enclave.core.metering import ABSURD_PROMPT_FACTOR
 from pinaivu_node.assembly import Assembly
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import MeteringLimits
-from pinaivu_shared.terms import Award, Proof
+from pinaivu_shared.terms import PROMPT_TOKENS_PER_BYTE_MAX, Award, Proof
 from pinaivu_shared.wire.node import Delta, FromNode, Prove
 from pinaivu_simulator.cheats.cheat import Cheat, Means
 from pinaivu_simulator.cheats.wire import Wire
@@ -83,7 +82,7 @@ class FarBeyondRequest(Inflation):
 
     def claim(self, case: Case) -> tuple[int, int]:
         """One token above what is no offence."""
-        most = ABSURD_PROMPT_FACTOR * (case.award.request_bytes + case.limits.template_allowance)
+        most = PROMPT_TOKENS_PER_BYTE_MAX * (case.award.request_bytes + case.limits.template_allowance)
         return most + 1, case.honest.completion_tokens
 
 
