@@ -105,6 +105,7 @@ def _show_key(data_dir: str) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     import trio
 
+    from pinaivu_node.node_folder import NodeFolder
     from pinaivu_node.process import build_agent, work
     from pinaivu_node.reload import reload_tariffs
     from pinaivu_node.settings import load_settings
@@ -117,10 +118,11 @@ def _run(chosen: argparse.Namespace) -> int:
     given = {name: value for name, value in values.items() if value != _NOT_GIVEN}
     load = partial(load_settings, given, Path(chosen.config) if chosen.config else None)
     settings = load()
-    configure_logging(settings.log_level)
-    agent = build_agent(settings, partial(verify_epoch_live, trust=parse_trust(_read(settings.trust))))
-    reload = partial(reload_tariffs, settings, load, agent.set_tariffs) if chosen.config else None
-    trio.run(work, agent, reload)
+    with NodeFolder(str(settings.data_dir)).in_use():
+        configure_logging(settings.log_level)
+        agent = build_agent(settings, partial(verify_epoch_live, trust=parse_trust(_read(settings.trust))))
+        reload = partial(reload_tariffs, settings, load, agent.set_tariffs) if chosen.config else None
+        trio.run(work, agent, reload)
     return 0
 
 

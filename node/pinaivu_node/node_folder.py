@@ -1,11 +1,17 @@
 """The folder of a node that runs or ran here, and what its operator's commands take from it."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pinaivu_node.keys import KEY_FILE, load_identity
 from pinaivu_node.settings import default_data_dir
 from pinaivu_node.status import NodeStatus, read_status
 from pinaivu_shared.errors import CallerError
+
+LOCK_FILE: Final = "lock"
 
 
 class NodeFolder:
@@ -15,6 +21,26 @@ class NodeFolder:
         """`data_dir` and `gateway` as they were given, empty where not."""
         self.path = Path(data_dir) if data_dir else default_data_dir()
         self._gateway = gateway
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other nodes off this folder, which is made where it is not there; CallerError when one is on it.
+
+        Two with one key would end each other's sessions.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self.path / LOCK_FILE).open("wb")
+        except OSError as error:
+            raise CallerError(f"{self.path}: {error}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CallerError(
+                    f"another node runs on {self.path}: stop it, or give this one a --data-dir of its own"
+                ) from None
+            yield
 
     def status(self) -> NodeStatus | None:
         """What the node wrote last, None where none ever did; UnreadableError for a file that is no status."""
