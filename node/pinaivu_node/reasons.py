@@ -9,8 +9,8 @@ MEANINGS: Final = {
     "usage_cut": "claimed more tokens than were delivered; paid what was",
     "usage_recounted": "claimed more tokens than the answer has when counted again; paid that count",
     "usage_absurd": "claimed what the award itself rules out; nothing is paid and the node is suspended",
-    "prompt_cut": "claimed more prompt tokens than the request has room for; paid up to the award's limit",
-    "credit_limit": "the customer's credit paid for fewer prompt tokens than there were",
+    "prompt_cut": "claimed more prompt tokens than fit the request, or than were counted again; paid up to that",
+    "credit_limit": "the customer's credit paid for no more: of the prompt, or of an answer that reached its limit",
     "conflicting_proofs": "signed two different proofs of one job, and the node is suspended",
     "response_mismatch": "proved another answer than the one that was delivered",
     "no_proof": "sent no proof of the answer",
@@ -34,6 +34,7 @@ MEANINGS: Final = {
     "client_disconnected": "the caller left; what was delivered is paid",
     "client_stalled": "the caller stopped reading; what was delivered is paid",
     "shutting_down": "the gateway was leaving; what was delivered is paid",
+    "abandoned": "the gateway lost sight of the job, and the same request began another",
     "host_restarted": "the gateway lost the job when it was restarted",
     "coordinator_unavailable": "the gateway could not reach the enclave",
 }

@@ -12,8 +12,10 @@ import pytest
 import trio
 from tests.docs.pages import DOCS, blocks, section
 from tests.docs.shell import run_blocks, running_blocks
+from tests.network.conftest import Description, http, running
 
 from pinaivu_node.engines.child import running_child
+from pinaivu_node.engines.choice import parse_engine
 from pinaivu_node.reasons import MEANINGS
 from pinaivu_node.settings import load_settings
 from pinaivu_shared import quality
@@ -169,3 +171,47 @@ def test_every_file_of_the_folder_that_is_named_is_written_under_that_name() -> 
     for name in ("status.json", "acknowledgements.jsonl"):
         assert f"`{name}`" in TEXT
         assert f'"{name}"' in written
+
+
+def rehearsed(network: Description) -> str:
+    """What the page sets for a rehearsal, at this network's own port and model."""
+    (block,) = blocks(section(PAGE, "Rehearse it"), "sh")
+    ours = {
+        "http://127.0.0.1:8080": network["base_url"].removesuffix("/v1"),
+        "ENGINE=embedded MODELS=pinaivu-tiny": "ENGINE=echo MODELS=echo",
+    }
+    for said, here in ours.items():
+        assert said in block
+        block = block.replace(said, here)
+    return block
+
+
+def test_the_rehearsal_on_a_simulated_network_ends_with_a_node_that_earns(tmp_path: Path) -> None:
+    with running(tmp_path / ".pinaivu", "echo", nodes=1) as network:
+        setting = rehearsed(network)
+
+        def report() -> dict[str, Any]:
+            ended = run_blocks([setting, ".venv/bin/pinaivu node status --json"], tmp_path, {})
+            heard = json.loads(ended.stdout)["heard"] if ended.returncode == 0 else None
+            return heard["report"] if heard else {}
+
+        with running_blocks([setting, START], tmp_path, {}) as node:
+            while not report().get("quotes"):
+                assert node.poll() is None, "it ended; its log is above"
+            with http(network) as client:
+                answer = client.post("/chat/completions", json=BODY)
+                receipt = client.get(f"/receipts/{answer.headers['x-request-id']}").json()
+            assert receipt["node_id"] == report()["node_id"], "the one that asks less"
+    assert (tmp_path / ".pinaivu" / "rehearsal" / "node.key").exists()
+
+
+def test_slots_that_are_not_given_or_0_are_the_engines_default(tmp_path: Path) -> None:
+    told = " ".join(section(PAGE, "Quotes and prices").split())
+    defaults = {engine: parse_engine(engine).default_slots for engine in ("embedded", "http://127.0.0.1:11434")}
+    assert [*defaults.values()] == [int(one) for one in re.findall(r"default: (\d+) for .* (\d+) for", told)[0]]
+    for engine, default in defaults.items():
+        for slots in ("", "slots = 0\n"):
+            file = f'engine = "{engine}"\n{slots}gateway = "http://h"\ntrust = "t"\noperator = "o"\n'
+            (tmp_path / "node.toml").write_text(f"{file}input-price = 1\noutput-price = 1\n")
+            (tariff,) = load_settings({}, tmp_path / "node.toml").tariffs()
+            assert tariff.slots == default
