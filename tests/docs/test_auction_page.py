@@ -1,12 +1,16 @@
 """docs/auction.md is true: its example is what the command prints, its sums come out, its figures are simulated."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.docs.conftest import Service
 from tests.docs.pages import DOCS, ROOT, blocks, section
+from tests.docs.shell import run_blocks
+from tests.network.conftest import http
 
 from pinaivu_shared.auction_explanation import explain
 from pinaivu_shared.auction_report import explanation_lines
@@ -64,6 +68,18 @@ def test_the_sums_come_out_and_end_at_the_clearing_prices(index: int, asked: tup
     assert results[:2] == [found.bids[0].cost, found.bids[0].score]
     assert [int(one) for one in results[-2:]] == [found.input_price, found.output_price]
     assert found.bids[0].bid.node_id == f"node_{0xF0:032x}"
+
+
+def test_a_bundle_and_a_transcript_that_anybody_can_have_are_explained_alike(service: Service, tmp_path: Path) -> None:
+    commands = blocks(section(PAGE, "Explain an auction"), "sh")
+    with http(service.network) as client:
+        bundle = client.get(f"/receipts/{service.given['REQUEST_ID']}/bundle").json()
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    given = {"SERVICE": service.given["SERVICE"], "TRANSCRIPT": bundle["receipt"]["auction"]["transcript"]}
+    explained = [run_blocks([command], tmp_path, given) for command in commands]
+    assert [(one.returncode, one.stderr) for one in explained] == [(0, ""), (0, "")]
+    assert explained[0].stdout == explained[1].stdout
+    assert given["TRANSCRIPT"] in explained[0].stdout
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from pinaivu_simulator.market import NO_OPERATOR
 
 PAGE = DOCS / "deploy.md"
 TEXT = PAGE.read_text()
-AUDIT = (DOCS / "audit.md").read_text()
 PROGRAMS = (".venv/bin/pinaivu", "/opt/pinaivu/venv/bin/pinaivu")
 ARN = "arn:aws:iam::111122223333"
 PCRS = {"Measurements": {f"PCR{index}": f"{index + 1:02x}" * 48 for index in range(3)}}
@@ -85,8 +84,9 @@ def test_every_key_of_the_configuration_is_explained() -> None:
         assert re.search(rf"`([a-z]+\.)?{name}`", table), name
 
 
-@pytest.mark.parametrize("text", [TEXT, AUDIT], ids=["deploy", "audit"])
-def test_every_pinaivu_command_and_flag_exists(text: str) -> None:
+@pytest.mark.parametrize("subject", ["deploy", "audit", "auction", "operators"])
+def test_every_pinaivu_command_and_flag_exists(subject: str) -> None:
+    text = (DOCS / f"{subject}.md").read_text()
     page = (DOCS / "cli.md").read_text()
     known = dict(re.findall(r"^## pinaivu ([a-z -]+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     found = [words for path in PROGRAMS for words in commands(text, path)]

@@ -29,6 +29,39 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
     assert named <= targets
 
 
+def test_every_route_that_a_page_names_exists() -> None:
+    routes = re.findall(r'route\("(/[^"]*)", "([A-Z]+)"', (ROOT / "host" / "pinaivu_host" / "host.py").read_text())
+    known = {(method, re.sub(r"\{[^}]*\}", "{}", path)) for path, method in routes}
+    pages = [page for page in PAGES if page.name != "design.md"]  # which is about later releases, too
+    named = {one for page in pages for one in re.findall(r"`(GET|POST) (/[^ `?]+)", page.read_text())}
+    assert ("GET", "/v1/transcripts/{digest}") in named
+    assert {(method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path in named} <= known
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([a-z_…/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text()))
+    assert {"statements.py", "shared/…/ledger.py"} < named
+    ours = [f"/{path.relative_to(ROOT)}" for path in ROOT.glob("[a-z]*/**/*.py")]
+    for name in named:
+        pattern = "/" + re.escape(name).replace("…", "[a-z_/]+") + "$"
+        assert any(re.search(pattern, path) for path in ours), name
+
+
+def test_every_folder_of_tests_is_explained() -> None:
+    table = section(ROOT / "docs" / "testing.md", "What is where")
+    named = {name.split("/")[0] for name in re.findall(r"`([a-z_/.]+)`(?=[^|]*\|[^|]*\|[^|]*\|$)", table, re.MULTILINE)}
+    there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert named == there
+
+
+def test_what_is_said_not_to_be_there_yet_is_not() -> None:
+    missing = (ROOT / "CHANGELOG.md").read_text().split("### Not there yet")[1]
+    assert "served as tiles" in missing
+    assert "`pinaivu audit`" in missing
+    assert "## pinaivu audit\n" not in (ROOT / "docs" / "cli.md").read_text()
+    assert "/tile/" not in (ROOT / "host" / "pinaivu_host" / "host.py").read_text()
+
+
 def test_the_page_of_commands_is_what_help_prints() -> None:
     script = ROOT / "scripts" / "write_cli_docs.py"
     specification = importlib.util.spec_from_file_location("write_cli_docs", script)
