@@ -40,6 +40,7 @@ class EnginePool:
         assert len(supervisors) == len(tariffs)
         self._supervisors, self._tariffs, self.change = tuple(supervisors), tuple(tariffs), change
         self._warned: set[tuple[str, str]] = set()
+        self._unquoted: dict[str, str] = {}
 
     async def run(self) -> None:
         """Keep the engines running until cancelled."""
@@ -63,7 +64,7 @@ class EnginePool:
         return None
 
     def for_sale(self, configuration: Configuration) -> list[ForSale]:
-        """What each ready engine has to quote in this market."""
+        """What each ready engine has to quote in this market; what it has not is told in `statuses` from then on."""
         sales, taken = [], set[str]()
         for supervisor, tariff in zip(self._supervisors, self._tariffs, strict=True):
             if supervisor.offering is None:
@@ -75,13 +76,17 @@ class EnginePool:
                 self._warn("price or slots for a model that the engine does not have", supervisor, name)
             sales.append(for_sale([model for model in models if model.name not in taken], tariff, configuration))
             taken |= {model.name for model in models}
+        self._unquoted = {name: reason for sale in sales for name, reason in _unquoted(sale).items()}
         return sales
 
     def statuses(self) -> tuple[EngineStatus, ...]:
-        """Each engine and the models that it has ready."""
-        return tuple(
-            EngineStatus(one.label, tuple(model.name for model in one.offering.models) if one.offering else ())
-            for one in self._supervisors
+        """Each engine, the models that it has ready, and why some of them are not quoted."""
+        return tuple(self._status(one) for one in self._supervisors)
+
+    def _status(self, supervisor: EngineSupervisor) -> EngineStatus:
+        ready = tuple(model.name for model in supervisor.offering.models) if supervisor.offering else ()
+        return EngineStatus(
+            supervisor.label, ready, {name: self._unquoted[name] for name in sorted(ready) if name in self._unquoted}
         )
 
     def _warn(self, event: str, supervisor: EngineSupervisor, model: str) -> None:
@@ -89,3 +94,7 @@ class EnginePool:
         if (event, model) not in self._warned:
             self._warned.add((event, model))
             logger.warning(event, extra={"kv": {"engine": supervisor.label, "model": model}})
+
+
+def _unquoted(sale: ForSale) -> dict[str, str]:
+    return {**sale.unlisted, **dict.fromkeys(sale.without_slot, "no slot is left for it")}

@@ -4,8 +4,7 @@ What went is withdrawn by name, so that the trouble of one engine costs the othe
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import chain
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import trio
 
@@ -33,7 +32,7 @@ class StandingQuotes:
         """`now_ms` is the enclave's time."""
         self._book, self._pool, self._configuration = book, pool, configuration
         self._send, self._now_ms = send, now_ms
-        self._told: dict[str, list[str]] = {}
+        self._told: dict[str, object] = {}
 
     async def keep(self) -> None:
         """Never return. A renewal comes in the middle of a quote's life, a change at once."""
@@ -59,13 +58,14 @@ class StandingQuotes:
 
     def _wanted(self) -> dict[str, QuoteTerms]:
         sales = self._pool.for_sale(self._configuration)
-        self._tell("not listed at these prices", (sale.unlisted for sale in sales))
-        self._tell("no slot left for these models, set more or name fewer", (sale.without_slot for sale in sales))
+        unlisted = {name: reason for sale in sales for name, reason in sale.unlisted.items()}
+        self._tell("not listed at these prices", unlisted)
+        without_slot = sorted(name for sale in sales for name in sale.without_slot)
+        self._tell("no slot left for these models, set more or name fewer", without_slot)
         return {terms.model: terms for sale in sales for terms in sale.terms}
 
-    def _tell(self, event: str, models: Iterable[tuple[str, ...]]) -> None:
+    def _tell(self, event: str, models: Collection[str]) -> None:
         """Say it when it is new in this session."""
-        names = sorted(chain.from_iterable(models))
-        if names and names != self._told.get(event):
-            logger.warning(event, extra={"kv": {"models": names}})
-        self._told[event] = names
+        if models and models != self._told.get(event):
+            logger.warning(event, extra={"kv": {"models": models}})
+        self._told[event] = models

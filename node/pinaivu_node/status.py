@@ -5,6 +5,7 @@ The file is written whole under another name first, so that no reader finds half
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -29,10 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class EngineStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One engine: what it is, and the models that it has ready; none while it is not."""
+    """One engine: what it is, the models that it has ready, none while it is not, and why some are not quoted."""
 
     engine: str
     ready: tuple[str, ...]
+    unquoted: Mapping[str, str] = {}
 
 
 class HeardReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -53,20 +53,21 @@ class QuoteTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForSale(msgspec.Struct, frozen=True):
-    """What to quote, and the names of models that cannot be: not listed at their prices, or without a slot."""
+    """What to quote, and the models that cannot be: not listed at their prices, with the reason, or without a slot."""
 
     terms: tuple[QuoteTerms, ...]
-    unlisted: tuple[str, ...]
+    unlisted: Mapping[str, str]
     without_slot: tuple[str, ...]
 
 
 def for_sale(models: Sequence[ServedModel], tariff: Tariff, configuration: Configuration) -> ForSale:
     """The terms for each model of one engine in this market. What the market does not buy takes no slots."""
-    listed = [model for model in models if _is_listed(model.name, tariff.prices(model.name), configuration)]
+    reasons = {model.name: _why_unlisted(model.name, tariff.prices(model.name), configuration) for model in models}
+    listed = [model for model in models if not reasons[model.name]]
     shares = split_slots(tariff.slots, [model.name for model in listed], tariff.model_slots)
     return ForSale(
         tuple(_terms(model, tariff, shares[model.name]) for model in listed if model.name in shares),
-        tuple(sorted({model.name for model in models} - {model.name for model in listed})),
+        {name: reason for name, reason in sorted(reasons.items()) if reason},
         tuple(sorted({model.name for model in listed} - shares.keys())),
     )
 
@@ -88,14 +89,17 @@ def split_slots(slots: int, models: Iterable[str], own: Mapping[str, int]) -> di
     return shares
 
 
-def _is_listed(model: str, prices: Prices, configuration: Configuration) -> bool:
-    """Whether a quote at these prices can win: the market lists the model, and at no less."""
+def _why_unlisted(model: str, prices: Prices, configuration: Configuration) -> str:
+    """Why no quote at these prices can win; empty where the market lists the model, and at no less."""
     listed = configuration.model(model)
-    return (
-        listed is not None
-        and prices.input_price <= listed.input_reserve_price
-        and prices.output_price <= listed.output_reserve_price
+    if listed is None:
+        return "the market does not list it"
+    compared = (
+        ("input", prices.input_price, listed.input_reserve_price),
+        ("output", prices.output_price, listed.output_reserve_price),
     )
+    above = (f"{name} price {own} is above the list price {most}" for name, own, most in compared if own > most)
+    return ", ".join(above)
 
 
 def _terms(model: ServedModel, tariff: Tariff, slots: int) -> QuoteTerms:

@@ -136,17 +136,23 @@ async def test_quotes_are_withdrawn_while_the_engine_is_not_ready() -> None:
 
 @pytest.mark.trio
 @pytest.mark.parametrize(
-    "tariff",
+    ("tariff", "reason"),
     [
-        Tariff(input_price=1001, output_price=200, slots=2),
-        Tariff(input_price=100, output_price=2001, slots=2),
+        (Tariff(input_price=1001, output_price=200, slots=2), "input price 1001 is above the list price 1000"),
+        (Tariff(input_price=100, output_price=2001, slots=2), "output price 2001 is above the list price 2000"),
     ],
 )
-async def test_no_quote_is_posted_above_the_list_price(tariff: Tariff, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_quote_is_posted_above_the_list_price(
+    tariff: Tariff, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with network(tariff=tariff) as running:
         gateway = await running.connection()
         await gateway.admit()
         while "not listed at these prices" not in caplog.messages:
+            await trio.lowlevel.checkpoint()
+        (told,) = (one for one in caplog.records if one.getMessage() == "not listed at these prices")
+        assert vars(told)["kv"] == {"models": {MODEL: reason}}
+        while running.shown[-1].engines[0].unquoted != {MODEL: reason}:
             await trio.lowlevel.checkpoint()
         running.agent.drain()
         assert await gateway.receive(WithdrawQuotes) == WithdrawQuotes("")

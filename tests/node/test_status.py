@@ -15,7 +15,7 @@ from pinaivu_shared.errors import UnreadableError
 from .market import NODE, NOW_MS
 
 FIRST = beginning(node_id=NODE.node_id, operator="alice", gateway="ws://g", agent="a", now_ms=NOW_MS)
-WHOLE = msgspec.structs.replace(FIRST, engines=(EngineStatus("echo", ("m",)),), heard=report_heard())
+WHOLE = msgspec.structs.replace(FIRST, engines=(EngineStatus("echo", ("m",), {"m": "why"}),), heard=report_heard())
 RAW = msgspec.json.encode(WHOLE)
 
 

@@ -75,6 +75,14 @@ def test_a_node_without_report_engine_or_connection_says_so() -> None:
         assert said in text
 
 
+def test_a_model_that_is_served_and_not_quoted_is_shown_with_the_reason() -> None:
+    engines = (EngineStatus("echo", (MODEL, "m"), {"m": "the market does not list it"}), EngineStatus("e", ()))
+    lines = [line.split() for line in shown(status(engines=engines)).splitlines()]
+    place = lines.index(["engine", "echo:", f"{MODEL},", "m"])
+    assert " ".join(lines[place + 1]) == "m is not quoted: the market does not list it"
+    assert lines[place + 2] == ["engine", "e:", "not", "ready"]
+
+
 def test_what_peers_wrote_cannot_draw_on_the_terminal() -> None:
     report = msgspec.structs.replace(
         HEARD.report, changes=(QualityChange(request_id=REQUEST, reason="[red]\x1b[2J", sample_bps=0, quality_bps=1),)

@@ -1,6 +1,7 @@
 """What an engine is sold for: a price for each model, and slots that its models share."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def test_the_quotes_of_one_engine_never_promise_more_than_it_has(
 
 def test_models_that_the_market_does_not_buy_take_no_slots() -> None:
     sale = for_sale(served("unheard-of", MODELS[0]), TARIFF, CONFIGURATION)
-    assert sale.unlisted == ("unheard-of",)
+    assert sale.unlisted == {"unheard-of": "the market does not list it"}
     assert [terms.slots for terms in sale.terms] == [TARIFF.slots]
 
 
@@ -64,8 +65,19 @@ def test_a_model_may_have_prices_of_its_own() -> None:
     }
 
 
-def test_a_model_whose_own_price_is_above_the_list_price_is_not_quoted() -> None:
-    tariff = msgspec.structs.replace(TARIFF, model_prices={MODELS[0]: Prices(input_price=1001, output_price=1)})
+@pytest.mark.parametrize(
+    ("input_price", "output_price", "reason"),
+    [
+        (1001, 2000, "input price 1001 is above the list price 1000"),
+        (1000, 2001, "output price 2001 is above the list price 2000"),
+        (1002, 2002, "input price 1002 is above the list price 1000, output price 2002 is above the list price 2000"),
+    ],
+)
+def test_a_model_whose_own_price_is_above_the_list_price_is_not_quoted_and_said_why(
+    input_price: int, output_price: int, reason: str
+) -> None:
+    own = Prices(input_price=input_price, output_price=output_price)
+    tariff = msgspec.structs.replace(TARIFF, model_prices={MODELS[0]: own})
     sale = for_sale(served(*MODELS[:2]), tariff, CONFIGURATION)
-    assert sale.unlisted == (MODELS[0],)
+    assert sale.unlisted == {MODELS[0]: reason}
     assert [terms.model for terms in sale.terms] == [MODELS[1]]
