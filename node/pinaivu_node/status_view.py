@@ -19,7 +19,7 @@ def status_view(status: NodeStatus, *, now_ms: int) -> Group:
     """Everything there is to say."""
     parts: list[RenderableType] = [_facts([*_node_facts(status, now_ms), *_report_facts(status.heard, now_ms)])]
     if status.heard is not None:
-        parts += [Text(), _quotes(status.heard.report), Text(), _changes(status.heard.report.changes)]
+        parts += [Text(), _quotes(status, status.heard.report), Text(), _changes(status.heard.report.changes)]
     return Group(*parts)
 
 
@@ -71,8 +71,9 @@ def _margin(report: NodeReport) -> str:
     return f" by {percent(report.loss_margin_bps)} on average" if report.losses else ""
 
 
-def _quotes(report: NodeReport) -> RenderableType:
-    if not report.quotes:
+def _quotes(status: NodeStatus, report: NodeReport) -> RenderableType:
+    """As of the report, unless its session has ended: every quote of it ended with it."""
+    if not report.quotes or report.session != status.session:
         return Text("no quote stands")
     table = Table(title="quotes, in micro-USDC per million tokens", title_justify="left", title_style="")
     table.add_column("model")

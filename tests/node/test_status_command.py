@@ -83,6 +83,23 @@ def test_a_model_that_is_served_and_not_quoted_is_shown_with_the_reason() -> Non
     assert lines[place + 2] == ["engine", "e:", "not", "ready"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "stopped", "session": ""},
+        {"state": "waiting", "session": ""},
+        {"session": "ses_" + "2" * 32},
+    ],
+    ids=["stopped", "waiting", "in another session"],
+)
+def test_no_quote_is_shown_of_a_session_that_has_ended(changes: dict[str, Any]) -> None:
+    assert "20000" in shown(status())
+    text = shown(status(**changes))
+    assert "no quote stands" in text
+    assert "20000" not in text
+    assert "75.00 %" in text, "the rest of the report stays true"
+
+
 def test_what_peers_wrote_cannot_draw_on_the_terminal() -> None:
     report = msgspec.structs.replace(
         HEARD.report, changes=(QualityChange(request_id=REQUEST, reason="[red]\x1b[2J", sample_bps=0, quality_bps=1),)
