@@ -90,8 +90,10 @@ class Attempt:
         while self.proof is None:
             await channel.wait(self._patience_s())
             self._check_departure()
-            await self._relay(self._hear(channel.take()))
-            self._check_progress(channel)
+            messages, ended, now = channel.take(), channel.closed, self._loop.time()
+            await self._relay(self._hear(messages))
+            # What happens while the caller is written to is heard first and judged then: a slow caller proves nothing.
+            self._check_progress(channel, ended=ended, now=now)
             await self._keep_alive()
 
     async def _stop(self, channel: JobChannel) -> None:
@@ -212,8 +214,8 @@ class Attempt:
             self._departure.leave("client_stalled")
         self._check_departure()
 
-    def _check_progress(self, channel: JobChannel) -> None:
-        now = self._loop.time()
+    def _check_progress(self, channel: JobChannel, *, ended: bool, now: float) -> None:
+        """Whether the node did its part in what was heard of it until `now`; `ended` if that was its last word."""
         if channel.overflowed:
             raise self._failure("overflow")
         if channel.heard_bytes > ANSWER_BYTES_MAX:
@@ -223,7 +225,7 @@ class Attempt:
                 raise self._failure("node_failed")
         elif self._refused:
             raise self._failure(self._refused)
-        elif channel.closed:
+        elif ended:
             raise self._failure("node_disconnected")
         elif self.answer.finish_reason and now >= self._deadline:
             raise self._failure("no_proof")

@@ -1,0 +1,73 @@
+"""Callers who read slowly: the node is not blamed for it, and what they were given is paid for."""
+
+import asyncio
+import json
+import socket
+
+import pytest
+from tests.host.fake_node import Offered
+from tests.host.town import Town, request
+
+from pinaivu_shared.receipt import Receipt
+
+pytestmark = pytest.mark.anyio
+PIECE = "x" * 300_000
+"""More than fits between gateway and caller when nobody reads."""
+
+
+class SlowCaller:
+    """Asks for a stream, and reads nothing of it until told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def ask(cls, town: Town) -> "SlowCaller":
+        unread = socket.socket()
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(unread, ("127.0.0.1", town.port))
+        reader, writer = await asyncio.open_connection(sock=unread)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport as well
+        body = json.dumps(request(stream=True, max_tokens=1_000_000)).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {town.key}\r\n"
+        writer.write(f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        return cls(reader, writer)
+
+    async def read(self) -> bytes:
+        """All there is, to the end."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # a read transport as well
+        try:
+            return await self._reader.read()
+        finally:
+            self._writer.transport.abort()
+
+
+def only_receipt(town: Town) -> Receipt:
+    (receipt,) = town.enclave.logged(Receipt)
+    assert isinstance(receipt, Receipt)
+    return receipt
+
+
+async def test_an_answer_that_ends_while_its_caller_does_not_read_is_whole_and_paid(town: Town) -> None:
+    ended = asyncio.Event()
+
+    async def honest(offered: Offered) -> None:
+        await offered.accept()
+        for _ in range(2):
+            await offered.delta(PIECE)
+            await offered.node.ask()  # by now the gateway has it, and with the second waits for the caller
+        await offered.delta("the end")
+        await offered.delta(finish_reason="stop")
+        await offered.prove(PIECE * 2 + "the end", tokens=(11, 1000))
+        await offered.node.ask()  # by now the gateway has the proof
+        ended.set()
+
+    node = await town.node(honest)
+    caller = await SlowCaller.ask(town)
+    await ended.wait()
+    text = await caller.read()
+    assert b"the end" in text
+    assert b"[DONE]" in text
+    receipt = only_receipt(town)
+    assert (receipt.outcome, receipt.node_id, receipt.completion_tokens) == ("completed", node.node_id, 1000)
