@@ -21,11 +21,14 @@ BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 class JobChannel:
-    """One reader, one writer, both in the event loop. After `closed` nothing more comes but a `second_proof`."""
+    """One reader, one writer, both in the event loop. After `closed` nothing more comes but a `second_proof`.
+
+    `overflowed_at` is when more had come than is held, on the event loop's clock.
+    """
 
     __slots__ = (
         *("_cancel", "_held_bytes", "_messages", "_proof", "_waiter", "_woken"),
-        *("cancelled", "closed", "heard_bytes", "overflowed", "second_proof"),
+        *("cancelled", "closed", "heard_bytes", "overflowed_at", "second_proof"),
     )
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -39,7 +42,7 @@ class JobChannel:
         self._woken = False
         self.closed = False
         self.cancelled = False
-        self.overflowed = False
+        self.overflowed_at: float | None = None
 
     def put(self, message: JobMessage, size_bytes: int) -> None:
         """From the node. Past the bound the job is cancelled there, and all but its proof is dropped."""
@@ -50,9 +53,8 @@ class JobChannel:
         self._held_bytes += size_bytes
         self.heard_bytes += size_bytes
         if len(self._messages) >= MESSAGES_MAX or self._held_bytes > BYTES_MAX:
-            self.overflowed = True
-            self.cancel()
-        if not self.overflowed or isinstance(message, Prove):
+            self._overflow()
+        if self.overflowed_at is None or isinstance(message, Prove):
             self._messages.append(message)
         if isinstance(message, Decline | Prove):
             self.closed = True
@@ -81,6 +83,11 @@ class JobChannel:
         self._messages.clear()
         self._held_bytes = 0
         return messages
+
+    def _overflow(self) -> None:
+        if self.overflowed_at is None:
+            self.overflowed_at = asyncio.get_running_loop().time()
+        self.cancel()
 
     def _note_proof(self, proof: Signed) -> None:
         if self._proof is None:

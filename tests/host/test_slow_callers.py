@@ -8,6 +8,7 @@ import pytest
 from tests.host.fake_node import Offered
 from tests.host.town import Town, request
 
+from pinaivu_host.gateway import attempt
 from pinaivu_shared.receipt import Receipt
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ class SlowCaller:
     async def ask(cls, town: Town) -> "SlowCaller":
         unread = socket.socket()
         unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        unread.setblocking(False)
+        unread.settimeout(0)
         await asyncio.get_running_loop().sock_connect(unread, ("127.0.0.1", town.port))
         reader, writer = await asyncio.open_connection(sock=unread)
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport as well
@@ -71,3 +72,26 @@ async def test_an_answer_that_ends_while_its_caller_does_not_read_is_whole_and_p
     assert b"[DONE]" in text
     receipt = only_receipt(town)
     assert (receipt.outcome, receipt.node_id, receipt.completion_tokens) == ("completed", node.node_id, 1000)
+
+
+async def stream_until_told_to_stop(offered: Offered) -> None:
+    await offered.accept()
+    told = ""
+    while not offered.cancelled.is_set():
+        await offered.delta(PIECE)
+        told += PIECE
+    await offered.prove(told, outcome="cancelled", finish_reason=None, tokens=(11, 1000))
+
+
+async def test_what_overflows_because_its_caller_does_not_read_is_his_doing(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "SLOW_CALLER_S", 0)
+    node = await town.node(stream_until_told_to_stop)
+    caller = await SlowCaller.ask(town)
+    await node.told(cancels=1)
+    await caller.read()
+    await town.host.market.jobs.ended(60)
+    receipt = only_receipt(town)
+    assert (receipt.outcome, receipt.reason) == ("cancelled", "client_stalled")
+    assert receipt.charge_amount != "0.000000 USDC"

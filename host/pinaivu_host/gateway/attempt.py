@@ -5,7 +5,7 @@ Everything the node says, its disconnect, the caller's departure and the passing
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
@@ -26,6 +26,8 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """What a node may send for one job, its framing included; an unstreamed answer is held whole."""
 PROOF_LIMIT_S: Final = 5.0
 """How long a node may take to prove what it generated, once it has finished or was told to stop."""
+SLOW_CALLER_S: Final = 1.0
+"""A write to the caller that takes longer is why a channel overflows; in less time no engine fills one."""
 
 
 class AttemptFailedError(Exception):
@@ -91,10 +93,10 @@ class Attempt:
             await channel.wait(self._patience_s())
             self._check_departure()
             messages, ended, now = channel.take(), channel.closed, self._loop.time()
-            await self._relay(self._hear(messages))
+            await self._relay(channel, self._hear(messages))
             # What happens while the caller is written to is heard first and judged then: a slow caller proves nothing.
             self._check_progress(channel, ended=ended, now=now)
-            await self._keep_alive()
+            await self._hand_on(channel, self._sink.keep_alive())
 
     async def _stop(self, channel: JobChannel) -> None:
         """Have the node stop, and wait a little for its proof; what it still generates is dropped."""
@@ -205,18 +207,24 @@ class Attempt:
         except (CommandRefusedError, CoordinatorUnavailableError) as error:
             logger.warning("first token not noted", extra={"kv": {"request_id": request_id, "error": str(error)}})
 
-    async def _relay(self, deltas: list[Delta]) -> None:
-        if not deltas:
-            return
+    async def _relay(self, channel: JobChannel, deltas: list[Delta]) -> None:
+        if deltas:
+            await self._hand_on(channel, self._sink.relay(deltas, self.answer))
+
+    async def _hand_on(self, channel: JobChannel, writing: Awaitable[None]) -> None:
+        """Write to the caller. What overflows because he does not read is his doing, not the node's."""
+        began = self._loop.time()
         try:
-            await self._sink.relay(deltas, self.answer)
+            await writing
         except CallerStalledError:
+            self._departure.leave("client_stalled")
+        if channel.overflowed_at is not None and channel.overflowed_at - began > SLOW_CALLER_S:
             self._departure.leave("client_stalled")
         self._check_departure()
 
     def _check_progress(self, channel: JobChannel, *, ended: bool, now: float) -> None:
         """Whether the node did its part in what was heard of it until `now`; `ended` if that was its last word."""
-        if channel.overflowed:
+        if channel.overflowed_at is not None:
             raise self._failure("overflow")
         if channel.heard_bytes > ANSWER_BYTES_MAX:
             raise self._failure("answer_too_long")
@@ -234,13 +242,6 @@ class Attempt:
 
     def _failure(self, reason: str) -> AttemptFailedError | AnswerBrokenError:
         return AnswerBrokenError(reason) if self.answering else AttemptFailedError(reason)
-
-    async def _keep_alive(self) -> None:
-        try:
-            await self._sink.keep_alive()
-        except CallerStalledError:
-            self._departure.leave("client_stalled")
-            self._check_departure()
 
 
 async def _after(former: asyncio.Task[None] | None, news: Coroutine[None, None, None]) -> None:
