@@ -159,7 +159,11 @@ class Host:
         )
         admin = Admin(self.accounts, orders, self.link, admin_key=settings.admin_key)
         node_endpoint = NodeEndpoint(
-            link=self.link, connections=self.nodes, capacity=market.capacity, first_quotes=self.first_quotes
+            link=self.link,
+            connections=self.nodes,
+            capacity=market.capacity,
+            first_quotes=self.first_quotes,
+            evidence=market.evidence,
         )
         return [
             route("/v1/chat/completions", "POST", chat),

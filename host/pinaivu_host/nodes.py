@@ -18,6 +18,7 @@ from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.late_proofs import report_proof
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.node_connections import NodeConnection, NodeConnections
+from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.errors import PeerError
@@ -64,10 +65,16 @@ class NodeEndpoint:
     """Serves one node per connection, from its Hello to its end."""
 
     def __init__(
-        self, *, link: EnclaveLink, connections: NodeConnections, capacity: Capacity, first_quotes: FirstQuotes
+        self,
+        *,
+        link: EnclaveLink,
+        connections: NodeConnections,
+        capacity: Capacity,
+        first_quotes: FirstQuotes,
+        evidence: EvidenceStore,
     ) -> None:
         self._link, self._connections, self._capacity = link, connections, capacity
-        self._first_quotes = first_quotes
+        self._first_quotes, self._evidence = first_quotes, evidence
         self._unregistered = 0
 
     async def serve(self, socket: WebSocket) -> None:
@@ -158,7 +165,7 @@ class NodeEndpoint:
         """The enclave decides what they are worth: most often nothing."""
         while True:
             late = await connection.late_proofs.get()
-            await report_proof(self._link, late.request_id, late.proof)
+            await report_proof(self._link, self._evidence, late.request_id, late.proof)
 
     async def _take_quote(self, connection: NodeConnection, message: PostQuote) -> None:
         posted = await self._link.call(enclave.PostSealedQuote(connection.session, message.sealed), enclave.QuotePosted)

@@ -3,16 +3,22 @@
 import asyncio
 
 import pytest
+from msgspec import structs
+from sqlalchemy import select
 from tests.host.fake_node import Gate, Offered, Script, echoing
 from tests.host.town import Town, request
 
 from pinaivu_host.errors import CommandRefusedError
 from pinaivu_host.job_channel import JobChannel
-from pinaivu_shared.ids import digest_of
+from pinaivu_host.late_proofs import report_proof
+from pinaivu_host.store.schema import NODE_PROOFS
+from pinaivu_shared.canonical import decode, encode
+from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.leaves import SuspensionLeaf
 from pinaivu_shared.receipt import Receipt
-from pinaivu_shared.signed import Signed
+from pinaivu_shared.signed import Signed, load_node_key, sign_as_node, verify_node
 from pinaivu_shared.sse import data_events
+from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire import node as wire
 from pinaivu_shared.wire.link import (
     AcceptAward,
@@ -106,6 +112,10 @@ async def test_a_stream_does_not_wait_for_its_first_token_to_be_noted(town: Town
     assert town.enclave.logged(Receipt)[0].outcome == "completed"
 
 
+async def report(town: Town, request_id: str, proof: Signed) -> None:
+    await report_proof(town.host.link, town.host.market.evidence, request_id, proof)
+
+
 def proving_twice(again: asyncio.Event, *, tokens: tuple[int, int]) -> Script:
     """The script of a node that proves an answer and, after `again`, proves it with these tokens."""
 
@@ -115,6 +125,19 @@ def proving_twice(again: asyncio.Event, *, tokens: tuple[int, int]) -> Script:
         await offered.prove("hello", tokens=tokens)
 
     return script
+
+
+async def kept_proofs(town: Town) -> dict[str, Signed]:
+    """What the store has of nodes' proofs, by digest."""
+    rows = await town.host._database.read(lambda connection: connection.execute(select(NODE_PROOFS)).all())
+    return {row.digest: Signed(row.payload, row.signature) for row in rows}
+
+
+def proving_node(proof: Signed) -> str:
+    """Whose proof it is, once the signature holds by the key that it names."""
+    key = bytes.fromhex(decode(proof.payload, Proof, check="proof").public_key)
+    verify_node("proof", proof, load_node_key(key))
+    return node_id_of(key)
 
 
 async def check_conviction(town: Town, first: str, second: str) -> None:
@@ -127,6 +150,10 @@ async def check_conviction(town: Town, first: str, second: str) -> None:
     assert suspension.node_id == receipt.node_id
     assert suspension.request_id == receipt.request_id
     assert (receipt.outcome, receipt.node_proof, receipt.completion_tokens) == ("completed", first, 1)
+    while len(kept := await kept_proofs(town)) < 2:
+        pass
+    assert kept.keys() == set(suspension.evidence)
+    assert {proving_node(kept[digest]) for digest in suspension.evidence} == {suspension.node_id}
     assert (await town.chat()).json()["error"]["code"] == "no_node_available"
 
 
@@ -154,6 +181,42 @@ async def test_a_second_proof_before_the_settlement_is_reported_after_it(town: T
     town.enclave.drop()
     assert (await answer).status_code == 200
     await check_conviction(town, *(digest_of(one.payload) for one in node.proofs))
+
+
+async def test_a_proof_that_the_enclave_refuses_is_not_kept(town: Town) -> None:
+    """So there are never more than two of one job, whatever a node sends."""
+    again = asyncio.Event()
+    node = await town.node(proving_twice(again, tokens=(11, 9)))
+    assert (await town.chat()).status_code == 200
+    await node.send(wire.Prove(node.offers[0].request_id, Signed(b"made up", b"")))
+    again.set()
+    await town.enclave.heard(ReportProof, count=2)
+    await check_conviction(town, *(digest_of(one.payload) for one in node.proofs))
+    kept = await kept_proofs(town)
+    third = encode(structs.replace(decode(node.proofs[0].payload, Proof, check="proof"), completion_tokens=7))
+    await report(town, node.offers[0].request_id, sign_as_node("proof", third, node.key))
+    assert len(kept) == 2
+    assert await kept_proofs(town) == kept
+
+
+async def test_a_late_proof_has_the_signature_that_the_enclave_verified(town: Town) -> None:
+    node = await town.node()
+    assert (await town.chat()).status_code == 200
+    ((digest, proof),) = (await kept_proofs(town)).items()
+    for signature in (b"another", proof.signature):
+        await town.host.market.evidence.keep_proof(Signed(proof.payload, signature))
+        assert await kept_proofs(town) == {digest: Signed(proof.payload, signature)}
+    await report(town, node.offers[0].request_id, Signed(proof.payload, b"forged"))
+    assert await kept_proofs(town) == {digest: proof}
+
+
+async def test_a_late_proof_that_cannot_be_stored_ends_nothing(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    node = await town.node()
+    assert (await town.chat()).status_code == 200
+    await town.host._database.write(NODE_PROOFS.drop)
+    await report(town, node.offers[0].request_id, node.proofs[0])
+    assert "late proof not kept" in caplog.messages
+    assert node.proofs[0].payload.decode() not in caplog.text
 
 
 async def test_the_same_proof_again_and_one_of_no_job_change_nothing(town: Town) -> None:

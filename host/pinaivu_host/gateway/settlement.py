@@ -86,7 +86,7 @@ class Settlement:
         """A second proof that came before the settlement could not be told of before it."""
         second_proof = self._market.nodes.release(self._request_id)
         if second_proof is not None:
-            await report_proof(self._market.link, self._request_id, second_proof)
+            await report_proof(self._market.link, self._market.evidence, self._request_id, second_proof)
         return await self._make_durable(index, raw)
 
     async def _make_durable(self, index: int, raw: bytes) -> Receipt:

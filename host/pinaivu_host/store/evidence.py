@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, or_, select
 
-from pinaivu_host.store.database import Database
+from pinaivu_host.store.database import Database, insert_or_change
 from pinaivu_host.store.schema import (
     CONFIGURATIONS,
     EPOCHS,
@@ -15,6 +15,7 @@ from pinaivu_host.store.schema import (
     TRANSCRIPTS,
     TREE_NODES,
 )
+from pinaivu_shared.ids import digest_of
 from pinaivu_shared.log.proof import format_proof
 from pinaivu_shared.log.tree import inclusion_nodes, inclusion_proof
 from pinaivu_shared.signed import Signed
@@ -71,6 +72,10 @@ class EvidenceStore:
         """Everything about this account's job but its log proof; None if there is no such receipt."""
         return await self._database.read(lambda connection: _evidence(connection, request_id, account_id))
 
+    async def keep_proof(self, proof: Signed) -> None:
+        """Keep a proof that the enclave verified, under the digest of its payload."""
+        await self._database.write(lambda connection: _keep_proof(connection, proof))
+
     async def log_proof(self, index: int, *, size: int, checkpoint: str) -> str:
         """The leaf's tlog-proof under a checkpoint over `size` leaves."""
         nodes = await self._database.read(lambda connection: _tree_nodes(connection, index, size))
@@ -101,6 +106,15 @@ def _evidence(connection: Connection, request_id: str, account_id: str) -> Evide
         transcript=row.transcript_content,
         node_proof=Signed(proof.payload, proof.signature) if proof else None,
     )
+
+
+def _keep_proof(connection: Connection, proof: Signed) -> None:
+    """What a node proved with a wrong signature first has this one from now on."""
+    digest = digest_of(proof.payload)
+    known = connection.execute(select(NODE_PROOFS.c.signature).where(NODE_PROOFS.c.digest == digest)).scalar()
+    if known != proof.signature:
+        row = {"digest": digest, "payload": proof.payload, "signature": proof.signature}
+        insert_or_change(connection, NODE_PROOFS, [row], changed=("signature",))
 
 
 def _tree_nodes(connection: Connection, index: int, size: int) -> Mapping[tuple[int, int], bytes]:

@@ -100,7 +100,7 @@ TRANSCRIPTS: Final = Table(
     Column("transcript", LargeBinary, nullable=False),
 )
 
-NODE_PROOFS: Final = Table(
+NODE_PROOFS: Final = Table(  # those that receipts and suspensions name
     "node_proofs",
     METADATA,
     Column("digest", String(80), primary_key=True),
