@@ -165,7 +165,8 @@ class NodeEndpoint:
         """The enclave decides what they are worth: most often nothing."""
         while True:
             late = await connection.late_proofs.get()
-            await report_proof(self._link, self._evidence, late.request_id, late.proof)
+            # A node that leaves at once must not take along what convicts it.
+            await asyncio.shield(report_proof(self._link, self._evidence, late.request_id, late.proof))
 
     async def _take_quote(self, connection: NodeConnection, message: PostQuote) -> None:
         posted = await self._link.call(enclave.PostSealedQuote(connection.session, message.sealed), enclave.QuotePosted)

@@ -22,6 +22,8 @@ from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire import node as wire
 from pinaivu_shared.wire.link import (
     AcceptAward,
+    Call,
+    EndSession,
     HostCommand,
     Introduce,
     JobSettled,
@@ -180,6 +182,30 @@ async def test_a_second_proof_before_the_settlement_is_reported_after_it(town: T
     town.enclave.silent_on = ()
     town.enclave.drop()
     assert (await answer).status_code == 200
+    await check_conviction(town, *(digest_of(one.payload) for one in node.proofs))
+
+
+async def test_a_second_proof_is_kept_though_its_node_leaves_before_the_enclave_has_answered(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = asyncio.Event()
+    node = await town.node(proving_twice(again, tokens=(11, 9)))
+    assert (await town.chat()).status_code == 200
+    serve, waiting = town.enclave._serve, list[tuple[asyncio.StreamWriter, Call]]()
+
+    def serve_later(writer: asyncio.StreamWriter, call: Call) -> None:
+        if isinstance(call.command, ReportProof):
+            waiting.append((writer, call))
+        else:
+            serve(writer, call)
+
+    monkeypatch.setattr(town.enclave, "_serve", serve_later)
+    again.set()
+    while not waiting:
+        await node.ask()
+    await node.stop()
+    await town.enclave.heard(EndSession)
+    serve(*waiting[0])
     await check_conviction(town, *(digest_of(one.payload) for one in node.proofs))
 
 
