@@ -9,8 +9,12 @@ from tests.host.fake_node import FakeNode, Offered, echoing
 from tests.host.town import CONFIGURATION, Town
 
 from pinaivu_shared.configuration import JobLimits
+from pinaivu_shared.quality import is_failure
+from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.signed import Signed
 from pinaivu_shared.sse import data_events
 from pinaivu_shared.wire.link import AcceptAward, EndSession, ReportFailure, SettleJob
+from pinaivu_shared.wire.node import Accept
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +126,13 @@ async def speak_after_the_end(offered: Offered) -> None:
     await offered.delta("more")
 
 
+async def accept_wrongly_and_answer_at_once(offered: Offered) -> None:
+    await offered.node.send(Accept(offered.award.request_id, Signed(b"{}", b"x" * 64)))
+    await offered.delta("junk")
+    await offered.delta(finish_reason="stop")
+    await offered.prove("junk")
+
+
 @pytest.mark.parametrize("script", [break_after_a_token, prove_failure_after_a_token, lie_in_the_proof])
 async def test_after_the_first_token_a_stream_ends_with_an_error_event(town: Town, script: Any) -> None:
     await town.node(script)
@@ -137,6 +148,17 @@ async def test_after_the_first_token_a_stream_ends_with_an_error_event(town: Tow
     assert not town.enclave.all_of(ReportFailure)
     receipt = await town.client().get(f"/v1/receipts/{response.headers['x-request-id']}")
     assert receipt.json()["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_acceptance_that_does_not_hold_is_the_nodes_failure_however_quick_its_answer(
+    town: Town, *, stream: bool
+) -> None:
+    node = await town.node(accept_wrongly_and_answer_at_once)
+    await town.chat(stream=stream)
+    (receipt,) = town.enclave.logged(Receipt)
+    assert (receipt.outcome, receipt.reason, receipt.node_id) == ("failed", "acceptance_refused", node.node_id)
+    assert is_failure(receipt.reason)
 
 
 @pytest.mark.parametrize("script", [break_after_a_token, lie_in_the_proof, speak_after_the_end])

@@ -87,6 +87,8 @@ class Attempt:
             raise
         finally:
             await self._close(channel)
+        if self._refused:  # an answer may be quicker than the enclave's word on its acceptance
+            raise self._failure(self._refused)
 
     async def _relay_all(self, channel: JobChannel) -> None:
         while self.proof is None:
