@@ -15,6 +15,7 @@ MEANINGS: Final = {
     "response_mismatch": "proved another answer than the one that was delivered",
     "no_proof": "sent no proof of the answer",
     "invalid_proof": "signed a proof of another job, award or session, or signed it wrongly",
+    "acceptance_refused": "accepted another award, or signed its acceptance wrongly",
     "not_accepted": "the job ended before the node accepted it",
     "nothing_delivered": "the caller left before anything was delivered",
     "node_failed": "the node said that it failed",
