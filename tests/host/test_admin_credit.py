@@ -147,13 +147,13 @@ async def test_a_deposit_for_nobody_is_404(town: Town) -> None:
     assert (await town.client(ADMIN_KEY).post(path, json={"amount": "1"})).status_code == 404
 
 
-async def test_more_than_an_account_holds_is_refused_by_the_enclave(town: Town) -> None:
+async def test_more_than_can_be_paid_in_is_refused_by_the_enclave(town: Town) -> None:
     answer = await pay_in(town, amount="1000000000", reference="all")
     check_shape(answer, 409, "invalid_request_error", "order_refused")
-    assert "an account holds at most" in answer.json()["error"]["message"]
+    assert "can be paid in, in all" in answer.json()["error"]["message"]
     shown = (await orders(town))[0]
     assert (shown["reference"], shown["state"], "leaf_index" in shown) == ("all", "refused", False)
-    assert shown["refusal"].startswith("impossible_order: an account holds at most")
+    assert shown["refusal"].startswith("impossible_order: at most ")
 
 
 async def test_a_payout_is_recorded_against_what_is_payable(town: Town) -> None:
