@@ -7,7 +7,6 @@ way to the sample, and never more than STEP_BPS, so no single job decides about 
 Slots follow: one more for each good attempt, an eighth less (at least one) for each failure, never below one.
 """
 
-import statistics
 from typing import Final
 
 from pinaivu_shared.money import BASIS_POINTS
@@ -56,12 +55,17 @@ def answer_sample(timing: ReceiptTiming, speed: int | None, *, first_tokens: lis
     """The sample of an answer, beside earlier answers of its model; without any, it is at the median itself."""
     waited = BASIS_POINTS
     if first_tokens:
-        median = statistics.median_low(first_tokens)
+        median = _median(first_tokens)
         waited = min(BASIS_POINTS, (median + GRACE_MS) * BASIS_POINTS // (timing.first_token_ms + GRACE_MS))
     fast = BASIS_POINTS
     if speed is not None and speeds:
-        fast = min(BASIS_POINTS, speed * BASIS_POINTS // max(1, statistics.median_low(speeds)))
+        fast = min(BASIS_POINTS, speed * BASIS_POINTS // max(1, _median(speeds)))
     return GOOD_BPS + PART_BPS * waited // BASIS_POINTS + PART_BPS * fast // BASIS_POINTS
+
+
+def _median(values: list[int]) -> int:
+    """The lower one of two in the middle. The standard library's brings chance and fractions, which the image lacks."""
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def moved_quality(quality_bps: int, sample_bps: int) -> int:
