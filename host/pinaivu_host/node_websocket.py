@@ -3,6 +3,8 @@
 A frame may be seven bytes long, and each costs the time of a Python call. Uvicorn works through all frames of a read at
 once, tens of thousands of them, before anybody else has a turn: one stranger could stop the gateway with a trickle. And
 fragments without content count towards no message size, so a message of them would grow for ever.
+
+Messages must be small (`ws_max_size`) until the application allows larger ones, for strangers shall hold little memory.
 """
 
 import asyncio
@@ -15,6 +17,8 @@ PIECE_BYTES: Final = 4096
 """Worked through in one turn: some hundred of the shortest frames."""
 FRAGMENTS_MAX: Final = 1024
 """Of one message. Nodes send whole messages; a proxy between may cut them."""
+MESSAGE_SIZE: Final = "pinaivu.message_size"
+"""Extension of the ASGI scope; `scope["extensions"][MESSAGE_SIZE]["allow"](size_bytes)` is the new bound."""
 
 
 class NodeWebSocket(WebSocketsSansIOProtocol):
@@ -24,6 +28,13 @@ class NodeWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **named)
         self._held = bytearray()
         self._turn: asyncio.Handle | None = None
+
+    async def run_asgi(self) -> None:
+        """The application, which can say how large messages may be."""
+        extensions = self.scope["extensions"]
+        assert extensions is not None, "uvicorn has extensions of its own"
+        extensions[MESSAGE_SIZE] = {"allow": self._allow}
+        await super().run_asgi()
 
     def data_received(self, data: bytes) -> None:
         """From the transport."""
@@ -47,6 +58,9 @@ class NodeWebSocket(WebSocketsSansIOProtocol):
             return
         self.conn.fail(CloseCode.POLICY_VIOLATION, "a message in too many fragments")
         self.handle_parser_exception()
+
+    def _allow(self, size_bytes: int) -> None:
+        self.conn.max_message_size = size_bytes
 
     def _take_piece(self) -> None:
         self._turn = None

@@ -18,6 +18,7 @@ from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.late_proofs import report_proof
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.node_connections import NodeConnection, NodeConnections
+from pinaivu_host.node_websocket import MESSAGE_SIZE
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_shared.canonical import decode
@@ -26,6 +27,7 @@ from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import QuoteAcknowledgement
 from pinaivu_shared.wire import link as enclave
 from pinaivu_shared.wire.node import (
+    MAX_NODE_MESSAGE_BYTES,
     NODE_PROTOCOL,
     Accept,
     Decline,
@@ -127,6 +129,7 @@ class NodeEndpoint:
             registration = (await session.expect(Register)).registration
         _check_size(registration)
         registered = await self._link.call(enclave.RegisterNode(issued.session, registration), enclave.NodeRegistered)
+        session.allow(MAX_NODE_MESSAGE_BYTES)
         await session.send(RegistrationAccepted(registered.registered))
         return NodeConnection(session=issued.session, node_id=registered.node_id, close=session.end)
 
@@ -204,6 +207,10 @@ class _Session:
         if not isinstance(message, kind):
             raise PeerError("node", f"sent {type(message).__name__} where {kind.__name__} belongs")
         return message
+
+    def allow(self, size_bytes: int) -> None:
+        """Take messages of this size from now on."""
+        self._socket.scope["extensions"][MESSAGE_SIZE]["allow"](size_bytes)
 
     async def send(self, message: NodeMessage) -> None:
         """Send one message."""

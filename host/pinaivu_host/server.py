@@ -12,7 +12,7 @@ import uvicorn
 from pinaivu_host.gateway.app import Gateway
 from pinaivu_host.host import Host
 from pinaivu_host.node_websocket import NodeWebSocket
-from pinaivu_shared.wire.node import MAX_MESSAGE_BYTES
+from pinaivu_shared.wire.node import MAX_HANDSHAKE_MESSAGE_BYTES
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """Small, since what the kernel holds for a caller who does not read would count as delivered."""
@@ -39,7 +39,7 @@ def make_server(app: Gateway) -> GatewayServer:
             app,
             http="httptools",
             ws=NodeWebSocket,
-            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_max_size=MAX_HANDSHAKE_MESSAGE_BYTES,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=2 * PING_INTERVAL_S,
             ws_per_message_deflate=False,

@@ -13,15 +13,16 @@ import trio
 
 from pinaivu_node.assembly import Assembly
 from pinaivu_node.awards import CheckedAward
+from pinaivu_node.deltas import deltas_of
 from pinaivu_node.engine_pool import Served
-from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, Text, ToolCalls
+from pinaivu_node.engines.events import NO_USAGE, EngineError, Event
 from pinaivu_node.engines.request import engine_request
 from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Sequence
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.signed import Signed, sign_as_node
 from pinaivu_shared.terms import PROMPT_TOKENS_PER_BYTE_MAX, Acceptance, Proof
-from pinaivu_shared.wire.node import Accept, Decline, DeclineReason, Delta, FromNode, Prove
+from pinaivu_shared.wire.node import Accept, Decline, DeclineReason, FromNode, Prove
 
 Send = Callable[[FromNode], Awaitable[None]]
 StopReason = Literal["cancelled", "draining"]
@@ -113,13 +114,13 @@ class Job:
                 self._usage = answer.usage
 
     async def _deliver(self, event: Event) -> None:
-        """Send one delta; only what the connection took is part of the answer."""
-        delta = _delta(self._award.request_id, event)
-        await self._workplace.send(delta)
-        if not self._assembly.begun:
-            self._first_token_ms = self._elapsed_ms()
-            self._scope.deadline = self._deadline(self._award.deadline_ms)
-        self._assembly.add(delta)
+        """Send its deltas; only what the connection took is part of the answer."""
+        for delta in deltas_of(self._award.request_id, event):
+            await self._workplace.send(delta)
+            if not self._assembly.begun:
+                self._first_token_ms = self._elapsed_ms()
+                self._scope.deadline = self._deadline(self._award.deadline_ms)
+            self._assembly.add(delta)
 
     def _failed(self, declined: DeclineReason, reason: str, detail: str = "") -> _Ending:
         """A decline while another node can still answer, a proof of failure after that.
@@ -167,13 +168,3 @@ class Job:
 
     def _elapsed_ms(self) -> int:
         return round((trio.current_time() - self._arrived) * 1000)
-
-
-def _delta(request_id: str, event: Event) -> Delta:
-    match event:
-        case Text(content=content, logprobs=logprobs):
-            return Delta(request_id, content, logprobs=logprobs)
-        case ToolCalls(calls=calls):
-            return Delta(request_id, tool_calls=calls)
-        case Finish(reason=reason):
-            return Delta(request_id, finish_reason=reason)

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.host.town import Town
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from pinaivu_host.node_websocket import FRAGMENTS_MAX
 from pinaivu_shared.wire import node as wire
@@ -99,9 +101,41 @@ async def test_a_message_in_as_many_fragments_as_are_allowed_is_a_message(town: 
 async def test_a_message_of_many_reads_is_taken_whole(town: Town) -> None:
     """It is looked at in pieces, and then refused for what it is: no Hello."""
     async with await dial(town) as socket:
-        await socket.send(b"\xc1" * 3_000_000)
+        await socket.send(b"\xc1" * wire.MAX_HANDSHAKE_MESSAGE_BYTES)
         goodbye = wire.decode_from_gateway(await socket.recv(decode=False))
         assert isinstance(goodbye, wire.Goodbye)
         assert goodbye.code == "protocol_error"
         with pytest.raises(ConnectionClosed):
             await socket.recv()
+
+
+async def closed(socket: ClientConnection) -> int | None:
+    """Wait for the end; its close code."""
+    with pytest.raises(ConnectionClosed):
+        await socket.recv()
+    return socket.close_code
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "in fragments"])
+async def test_whoever_is_not_registered_may_send_short_messages_only(town: Town, *, cut: bool) -> None:
+    size = wire.MAX_HANDSHAKE_MESSAGE_BYTES + 1
+    async with await dial(town) as socket:
+        await socket.send([b"x" * (size // 2), b"x" * (size - size // 2)] if cut else b"x" * size)
+        assert await closed(socket) == CloseCode.MESSAGE_TOO_BIG
+
+
+def long_message(size_bytes: int) -> wire.Delta:
+    """About a job that nobody knows."""
+    empty = wire.Delta("req_" + "0" * 26, "x" * 70_000)
+    return wire.Delta(empty.request_id, "x" * (size_bytes - len(wire.encode(empty)) + 70_000))
+
+
+async def test_a_registered_node_may_send_longer_ones(town: Town) -> None:
+    node = await town.node()
+    longest = long_message(wire.MAX_NODE_MESSAGE_BYTES)
+    assert len(wire.encode(longest)) == wire.MAX_NODE_MESSAGE_BYTES
+    await node.send(longest)
+    await node.ask()
+    await node.send(long_message(wire.MAX_NODE_MESSAGE_BYTES + 1))
+    await node.gone()
+    assert node.close_code == CloseCode.MESSAGE_TOO_BIG

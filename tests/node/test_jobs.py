@@ -10,7 +10,15 @@ from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.commitments import response_commitment
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.terms import Award, Proof
-from pinaivu_shared.wire.node import Cancel, Decline, Delta, ToolCallDelta, WithdrawQuotes
+from pinaivu_shared.wire.node import (
+    MAX_NODE_MESSAGE_BYTES,
+    Cancel,
+    Decline,
+    Delta,
+    ToolCallDelta,
+    WithdrawQuotes,
+)
+from pinaivu_shared.wire.node import encode as encode_message
 
 from .engines.scripted import ScriptedEngine, chunk, event, head, refused, serving, streamed, usage
 from .market import BODY, NODE, NOW_MS, SALT, TARIFF
@@ -70,6 +78,19 @@ async def test_tool_calls_are_joined_in_the_commitment() -> None:
         call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
         choice = {"index": 0, "message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
         assert proof.response_commitment == response_commitment([choice], SALT)
+
+
+@pytest.mark.trio
+async def test_what_an_engine_says_at_once_is_cut_to_what_the_gateway_takes() -> None:
+    said = "x" * 1_000_000
+    async with serving(streamed(chunk(said), chunk(finish="stop"))) as engine, network(engine.address) as running:
+        counter = await running.open()
+        await counter.offer(award := counter.award())
+        await counter.accepted(award)
+        deltas, proof = await counter.outcome()
+        assert "".join(delta.content for delta in deltas) == said
+        assert max(len(encode_message(delta)) for delta in deltas) < MAX_NODE_MESSAGE_BYTES // 2
+        assert proof.response_commitment == committed(said, "stop")
 
 
 @pytest.mark.trio

@@ -1,6 +1,6 @@
 """An answer as it is assembled from a node's deltas: what is committed to, what an unstreamed caller gets."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,9 +19,13 @@ class _Call:
 
 
 class Answer:
-    """One choice. `text_bytes` counts the UTF-8 bytes of content, and of tool calls' names and arguments."""
+    """One choice, with log-probabilities if asked to keep them.
 
-    def __init__(self) -> None:
+    `text_bytes` counts the UTF-8 bytes of content, and of tool calls' names and arguments.
+    """
+
+    def __init__(self, *, with_logprobs: bool = False) -> None:
+        self._with_logprobs = with_logprobs
         self._content: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._logprobs: list[TokenLogprob] = []
@@ -35,7 +39,8 @@ class Answer:
             self.text_bytes += len(delta.content.encode())
         for piece in delta.tool_calls:
             self._add_call(piece)
-        self._logprobs.extend(shown_logprobs(delta))
+        if self._with_logprobs:
+            self._logprobs.extend(shown_logprobs(delta))
         if delta.finish_reason:
             self.finish_reason = delta.finish_reason
 
@@ -90,11 +95,14 @@ class _Logprobs(msgspec.Struct, frozen=True):
     content: list[TokenLogprob] = []
 
 
+_decoder: Final[msgspec.msgpack.Decoder[_Logprobs]] = msgspec.msgpack.Decoder(_Logprobs)
+
+
 def shown_logprobs(delta: Delta) -> list[TokenLogprob]:
     """The token entries of a delta's logprobs, nothing where a node sends anything else."""
-    if delta.logprobs is None:
+    if not delta.logprobs:
         return []
     try:
-        return msgspec.convert(delta.logprobs, _Logprobs).content
-    except msgspec.ValidationError:
+        return _decoder.decode(delta.logprobs).content
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []

@@ -69,7 +69,7 @@ class Attempt:
         self._accepted = False
         self._refused = ""
         self._telling: asyncio.Task[None] | None = None
-        self.answer = Answer()
+        self.answer = Answer(with_logprobs=order.chat.wants_logprobs_at_the_end())
         self.answering = False
         self.proof: Signed | None = None
 

@@ -167,6 +167,10 @@ class ChatRequest(Shape):
         """The smaller of both names for the limit, 0 where there is none."""
         return min((one for one in (self.max_completion_tokens, self.max_tokens) if one is not None), default=0)
 
+    def wants_logprobs_at_the_end(self) -> bool:
+        """Whether log-probabilities are to be kept for an unstreamed answer; a stream shows each as it comes."""
+        return bool(self.logprobs) and not self.stream
+
     def wants_usage(self) -> bool:
         """Whether a stream is to end with a usage chunk."""
         return bool(self.stream_options and self.stream_options.include_usage)

@@ -65,9 +65,9 @@ class StreamSink:
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
         """Send the pieces that arrived together as one write; count them once the write was accepted."""
-        pieces = [self._chunks.delta(delta) for delta in deltas if delta.content or delta.tool_calls]
+        pieces = b"".join([self._chunks.delta(delta) for delta in deltas])
         if pieces:
-            await self._write(b"".join(pieces))
+            await self._write(pieces)
         if self._departure.reason:  # the server swallows what is written after a disconnect
             return
         for delta in deltas:
@@ -135,8 +135,6 @@ class WholeSink:
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
         """The `chat.completion` object."""
         choice = answer.choice()
-        if not self._order.chat.logprobs:
-            choice["logprobs"] = None
         body = self._order.envelope.fields("chat.completion")
         request_id = body.pop("request_id")
         body["choices"] = [choice]

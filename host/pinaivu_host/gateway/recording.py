@@ -116,7 +116,7 @@ class Recording:
             caller.leave("client_stalled")
 
     async def _play(self, news: asyncio.Event, sink: Sink, caller: Departure) -> None:
-        answer, position = Answer(), 0
+        answer, position = Answer(with_logprobs=self.order.chat.wants_logprobs_at_the_end()), 0
         while not caller.reason:
             self._heard = max(self._heard, position)
             news.clear()

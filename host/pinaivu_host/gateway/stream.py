@@ -35,10 +35,12 @@ class ChunkWriter:
         return self._chunk({"role": "assistant", "content": ""}, None)
 
     def delta(self, delta: Delta) -> bytes:
-        """A piece of the answer; its finish_reason is not written here."""
+        """A piece of the answer, empty where nothing of it is shown; its finish_reason is not written here."""
         logprobs = shown_logprobs(delta) if self._with_logprobs else []
         if delta.content and not delta.tool_calls and not logprobs:
             return self._text_head + one_line(_encode(delta.content)) + self._text_tail
+        if not (delta.content or delta.tool_calls or logprobs):
+            return b""
         shown: dict[str, Any] = {}
         if delta.content or not delta.tool_calls:
             shown["content"] = delta.content

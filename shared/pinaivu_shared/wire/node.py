@@ -5,7 +5,7 @@ Hello, Welcome, Register, RegistrationAccepted, then quotes and their acknowledg
 Accept or Decline, Deltas, Prove; the gateway may send Cancel at any time.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,12 @@ from pinaivu_shared.signed import Signed
 NODE_PATH: Final = "/node/v1/connect"
 NODE_PROTOCOL: Final = 2
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+"""From the gateway: an Offer holds a whole request."""
+MAX_NODE_MESSAGE_BYTES: Final = 1024 * 1024
+"""From a registered node, which cuts what is longer into several Deltas."""
+MAX_HANDSHAKE_MESSAGE_BYTES: Final = 128 * 1024
+"""From whoever has not registered yet."""
+NO_LOGPROBS: Final = msgspec.Raw()
 
 DeclineReason = Literal[
     "busy",
@@ -121,13 +127,16 @@ class ToolCallDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 class Delta(NodeMessage, frozen=True, omit_defaults=True):
-    """Node: a piece of the answer. `finish_reason` comes once per choice, in a delta of its own, as the last."""
+    """Node: a piece of the answer. `finish_reason` comes once per choice, in a delta of its own, as the last.
+
+    `logprobs` is msgpack that nobody has looked into: of OpenAI's shape if the node is honest.
+    """
 
     request_id: RequestId
     content: str = ""
     index: Annotated[int, msgspec.Meta(ge=0, le=127)] = 0
     tool_calls: tuple[ToolCallDelta, ...] = ()
-    logprobs: Any = None
+    logprobs: msgspec.Raw = NO_LOGPROBS
     finish_reason: Literal["", "stop", "length", "tool_calls", "content_filter"] = ""
 
 
