@@ -152,7 +152,7 @@ class Job:
             award=self._checked.digest,
             outcome=ending.outcome,
             reason=ending.reason,
-            # More is not paid anyway, and an engine that counts images or beyond its limit must not make the claim absurd.
+            # More is not paid anyway, and must not make the claim absurd: engines count images, or beyond their limit.
             prompt_tokens=min(self._usage.prompt_tokens, PROMPT_TOKENS_PER_BYTE_MAX * self._award.request_bytes),
             completion_tokens=min(self._usage.completion_tokens, self._award.max_completion_tokens),
             forwarded_commitment=self._award.forwarded_commitment,
