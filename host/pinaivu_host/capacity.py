@@ -2,23 +2,23 @@
 
 The enclave counts both; the host only learns that something may have become free (a job was settled, a quote came) and
 lets whoever waits longest ask again. The first of each queue also asks now and then by itself, since something may
-become free unseen.
+become free unseen. No account has more than half of the places, so that others find one too.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 POLL_S: Final = 0.25
 
 
 class Ticket:
-    """A place in one queue."""
+    """An account's place in one queue."""
 
-    __slots__ = ("_waiter", "name", "woken")
+    __slots__ = ("_waiter", "account", "name", "woken")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, account: str) -> None:
+        self.name, self.account = name, account
         self.woken = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -46,20 +46,20 @@ class Capacity:
     """Queues of one kind, each with the name of what is waited for, `waiting_max` places in all."""
 
     def __init__(self, *, waiting_max: int) -> None:
-        self._waiting_max = waiting_max
-        self._waiting = 0
+        self._waiting_max, self._account_max = waiting_max, (waiting_max + 1) // 2
+        self._waiting: Counter[str] = Counter()
         self._queues: dict[str, deque[Ticket]] = {}
 
     def crowded(self, name: str) -> bool:
         """Whether somebody waits for this already; then a newcomer queues up first."""
         return name in self._queues
 
-    def join(self, name: str) -> Ticket | None:
-        """A place at the end of this queue, None when there is no room to wait."""
-        if self._waiting >= self._waiting_max:
+    def join(self, name: str, *, account: str) -> Ticket | None:
+        """A place at the end of this queue, None when there is no room to wait, or none for this account."""
+        if self._waiting.total() >= self._waiting_max or self._waiting[account] >= self._account_max:
             return None
-        self._waiting += 1
-        ticket = Ticket(name)
+        self._waiting[account] += 1
+        ticket = Ticket(name, account)
         self._queues.setdefault(name, deque()).append(ticket)
         return ticket
 
@@ -71,7 +71,9 @@ class Capacity:
         """Give up the place, with an award or without; the next in line may have better luck."""
         tickets = self._queues[ticket.name]
         tickets.remove(ticket)
-        self._waiting -= 1
+        self._waiting[ticket.account] -= 1
+        if not self._waiting[ticket.account]:
+            del self._waiting[ticket.account]
         if tickets:
             tickets[0].wake()
         else:

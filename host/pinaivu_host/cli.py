@@ -69,7 +69,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "max-body-bytes", default=str(10 * 1024 * 1024), text="largest request body")
     add_flag(parser, "queue-ms", default="5000", text="how long a request may wait for a free slot, or for its credit")
     add_flag(
-        parser, "queue-max", default="256", text="how many requests may wait for a free slot; as many for their credit"
+        parser,
+        "queue-max",
+        default="1024",
+        text="how many requests may wait for a free slot, half of them of one account; as many for their credit",
     )
     add_flag(
         parser,

@@ -68,7 +68,7 @@ class HostSettings:
     operator_key: Ed25519PrivateKey | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES_MAX
     queue_ms: int = 5000
-    queue_max: int = 256
+    queue_max: int = 1024
     recounter: Recounter = NO_RECOUNTS
     drain_ms: int = 25_000
 

@@ -1,6 +1,7 @@
 """Credit at the gateway: what running requests hold is waited for, and who is short holds up nobody else."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -59,6 +60,43 @@ async def test_waiting_in_vain_is_429_and_worth_another_try(closed_town: Town, s
     gate.proceed.set()
     assert (await running).status_code == 200
     await town.close()
+
+
+@pytest.fixture
+async def narrow_town(closed_town: Town) -> AsyncIterator[Town]:
+    """Two may wait for a slot, and two for credit."""
+    closed_town.settings["queue_max"] = 2
+    await closed_town.open()
+    yield closed_town
+    await closed_town.close()
+
+
+async def test_an_account_that_waits_for_its_credit_leaves_places_to_others(narrow_town: Town) -> None:
+    town, gate = narrow_town, Gate()
+    await town.node(gate.script, slots=10)
+    clients = [town.client((await town.account(name, credit=ENOUGH_FOR_ONE))[1]) for name in ("one", "other")]
+    asked = [asyncio.create_task(client.post(PATH, json=request())) for client in clients]
+    await town.enclave.heard(AcceptAward, count=2)
+    asked.append(asyncio.create_task(clients[0].post(PATH, json=request())))
+    await town.enclave.heard(OpenJob, count=3)
+    asked += [asyncio.create_task(client.post(PATH, json=request())) for client in clients]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    gate.proceed.set()
+    assert [(await one).status_code for one in asked] == [200, 200, 200, 429, 200]
+
+
+async def test_an_account_that_waits_for_a_slot_leaves_places_to_others(narrow_town: Town) -> None:
+    town, gate = narrow_town, Gate()
+    await town.node(gate.script, slots=1)
+    _, other = await town.account("other", credit=1_000_000)
+    running = asyncio.create_task(town.chat())
+    await gate.begun.wait()
+    asked = [asyncio.create_task(town.chat())]
+    await town.enclave.heard(OpenJob, count=2)
+    asked += [asyncio.create_task(town.client(key).post(PATH, json=request())) for key in (town.key, other)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    gate.proceed.set()
+    assert [(await one).status_code for one in (running, *asked)] == [200, 200, 503, 200]
 
 
 async def test_what_is_left_and_pays_for_nothing_is_429(town: Town) -> None:

@@ -53,7 +53,7 @@ async def hold_auction(market: Market, order: Order, departure: Departure) -> Aw
 
 async def _wait(market: Market, order: Order, departure: Departure, scarce: _Scarce, until: float) -> Awarded | _Scarce:
     """Stand in the queue until there is an award, or something else to wait for."""
-    ticket = scarce.queues.join(scarce.name)
+    ticket = scarce.queues.join(scarce.name, account=order.command.account)
     if ticket is None:
         raise scarce.error
     departure.attend(ticket.wake)
