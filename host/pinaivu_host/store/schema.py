@@ -89,7 +89,18 @@ RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt
     Column("node_proof", String(80), nullable=False),  # digest, or empty
     Column("attestation", String(80), nullable=False),  # digest
     Column("created_ms", BigInteger, nullable=False),
-    Index("receipts_of_account", "account_id", "created_ms"),
+    Index(  # all that lists look through and usage sums
+        "receipts_of_account",
+        "account_id",
+        "created_ms",
+        "request_id",
+        "leaf_index",
+        "model",
+        "outcome",
+        "prompt_tokens",
+        "completion_tokens",
+        "charge_micro_usdc",
+    ),
     Index("receipts_of_node", "node_id", "leaf_index"),
 )
 

@@ -1,0 +1,54 @@
+"""The receipts' table made anew from the leaves: it is a projection, and this is what that means.
+
+Salts are in no leaf. They stay where they were, and are gone with the table.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from pinaivu_host.store.database import insert_or_change
+from pinaivu_host.store.leaf_rows import rows_of
+from pinaivu_host.store.schema import LEAVES, RECEIPTS
+from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.leaves import Leaf, parse_leaf
+from pinaivu_shared.receipt import Receipt
+
+BATCH_LEAVES: Final = 1000
+_PROJECTED: Final = tuple(name for name in RECEIPTS.c.keys() if name not in {"request_id", "salt"})  # noqa: SIM118 - columns
+
+
+def rebuild_receipts(connection: Connection) -> None:
+    """Make the table say what the leaves say, in the caller's transaction; rows of no leaf go."""
+    aside = -1 - RECEIPTS.c.leaf_index  # so that no row is in the way of another with its index
+    connection.execute(update(RECEIPTS).values(leaf_index=aside))
+    for batch in _batches(connection):
+        if rows := [row for stored in batch for row in _rows(stored)]:
+            insert_or_change(connection, RECEIPTS, rows, changed=_PROJECTED)
+    connection.execute(delete(RECEIPTS).where(RECEIPTS.c.leaf_index < 0))
+
+
+def _batches(connection: Connection) -> Iterable[Any]:
+    at = -1
+    while batch := connection.execute(
+        select(LEAVES).where(LEAVES.c.leaf_index > at).order_by(LEAVES.c.leaf_index).limit(BATCH_LEAVES)
+    ).all():
+        yield batch
+        at = batch[-1].leaf_index
+
+
+def _rows(stored: Row[tuple[object, ...]]) -> list[dict[str, Any]]:
+    match _parsed(stored.leaf):
+        case Receipt() as receipt:
+            return [row for _, row in rows_of(receipt, stored.leaf_index, None)]
+        case _:
+            return []
+
+
+def _parsed(raw: bytes) -> Leaf | None:
+    """None for a kind of leaf that this version does not know, of which the journal has no row either."""
+    try:
+        return parse_leaf(raw)
+    except VerificationError:
+        return None
