@@ -19,9 +19,12 @@ from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
+from pinaivu_host.gateway.pricing import Pricing
+from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
 from pinaivu_host.gateway.transcripts import Transcripts
+from pinaivu_host.gateway.usage import UsageReport
 from pinaivu_host.kms_bridge import KmsBridge
 from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
 from pinaivu_host.link import EnclaveLink
@@ -39,6 +42,7 @@ from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_host.store.node_records import NodeRecords
 from pinaivu_host.store.orders import Orders
+from pinaivu_host.store.usage import Usage
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.wire.node import NODE_PATH
@@ -150,7 +154,9 @@ class Host:
     def _routes(self) -> list[BaseRoute]:
         settings, market = self._settings, self.market
         chat = ChatCompletions(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
-        models = Models(self.nodes, self.first_quotes, self.accounts)
+        pricing = Pricing(self._configuration)
+        models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
+        usage = Usage(self._database)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
         nodes = Nodes(NodeRecords(self._database), market.evidence, self.journal)
         health = Health(market)
@@ -169,6 +175,9 @@ class Host:
             route("/v1/chat/completions", "POST", chat),
             route("/v1/models", "GET", models.list),
             route("/v1/models/{model:path}", "GET", models.one),
+            route("/v1/pricing", "GET", pricing.list),
+            route("/v1/usage", "GET", UsageReport(usage, self.accounts).report),
+            route("/v1/receipts", "GET", ReceiptList(usage, self.accounts).list),
             route("/v1/receipts/{request_id}", "GET", receipts.receipt),
             route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
             route("/v1/transcripts/{digest}", "GET", Transcripts(market.evidence).transcript),

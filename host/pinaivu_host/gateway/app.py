@@ -22,7 +22,16 @@ from pinaivu_host.gateway.responses import send_error
 
 logger = logging.getLogger(__name__)
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-_ENDPOINTS: Final = ("/chat/completions", "/models", "/receipts", "/attestation", "/completions", "/embeddings")
+_ENDPOINTS: Final = (
+    "/chat/completions",
+    "/models",
+    "/receipts",
+    "/usage",
+    "/pricing",
+    "/attestation",
+    "/completions",
+    "/embeddings",
+)
 
 
 class Gateway:

@@ -6,6 +6,7 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
 from pinaivu_host.gateway.errors import NO_SUCH_MODEL, ApiError
+from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.store.accounts import Accounts
@@ -13,10 +14,13 @@ from pinaivu_host.store.models import FirstQuotes
 
 
 class Models:
-    """The models for which a standing quote exists, sorted; `created` is when the first was ever posted."""
+    """The models for which a standing quote exists, sorted; `created` is when the first was ever posted.
 
-    def __init__(self, nodes: NodeConnections, first_quotes: FirstQuotes, accounts: Accounts) -> None:
-        self._nodes, self._first_quotes, self._accounts = nodes, first_quotes, accounts
+    `pricing`, which OpenAI does not have, is what `/v1/pricing` says of the model.
+    """
+
+    def __init__(self, nodes: NodeConnections, first_quotes: FirstQuotes, accounts: Accounts, pricing: Pricing) -> None:
+        self._nodes, self._first_quotes, self._accounts, self._pricing = nodes, first_quotes, accounts, pricing
 
     async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """All of them."""
@@ -34,7 +38,8 @@ class Models:
 
     def _shown(self, model: str) -> dict[str, object]:
         created_s = self._first_quotes.first_s(model)
-        return {"id": model, "object": "model", "created": created_s, "owned_by": "pinaivu"}
+        shown = {"id": model, "object": "model", "created": created_s, "owned_by": "pinaivu"}
+        return {**shown, "pricing": self._pricing.of(model)}
 
     @staticmethod
     async def _send(scope: Scope, send: Send, shown: dict[str, object]) -> None:

@@ -1,0 +1,58 @@
+"""The parameters of a GET. A parameter that is not known is refused: an answer that ignored it would be another one."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+
+TIME_S_MAX: Final = (2**48 - 1) // 1000
+"""The last second that a request id can name."""
+
+
+class Query:
+    """At most one value each; `name[]`, as OpenAI's clients write lists, is the same as `name`."""
+
+    def __init__(self, scope: Scope, known: Collection[str]) -> None:
+        self._values: dict[str, str] = {}
+        given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        for written, values in given.items():
+            name = written.removesuffix("[]")
+            if name not in known:
+                reason = f"there is no parameter {name[:100]!r} here, only {', '.join(sorted(known))}"
+                raise ApiError(UNSUPPORTED_PARAMETER, reason, param=name[:100])
+            if len(values) > 1 or name in self._values:
+                raise wrong_parameter(name, "can be given once only")
+            self._values[name] = values[0]
+
+    def text(self, name: str) -> str | None:
+        """What was given, or None."""
+        return self._values.get(name)
+
+    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+        """One of the choices, or None; ApiError for anything else."""
+        value = self._values.get(name)
+        if value is not None and value not in choices:
+            raise wrong_parameter(name, f"must be {' or '.join(choices)}")
+        return value
+
+    def number(self, name: str, *, least: int = 0, most: int) -> int | None:
+        """A whole number, or None; ApiError for anything else."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        short = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+        if not short or not least <= int(text) <= most:
+            raise wrong_parameter(name, f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    def time_s(self, name: str) -> int | None:
+        """Seconds since 1970, or None."""
+        return self.number(name, most=TIME_S_MAX)
+
+
+def wrong_parameter(name: str, reason: str) -> ApiError:
+    """The error for one parameter."""
+    return ApiError(INVALID_REQUEST, f"{name} {reason}", param=name)
