@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.gateway.admin import Admin
+from pinaivu_host.gateway.admin_keys import AdminKeys
 from pinaivu_host.gateway.admin_orders import AdminOrders
 from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.attestation import Attestation
@@ -35,6 +36,7 @@ from pinaivu_host.nodes import NodeEndpoint
 from pinaivu_host.operator_orders import OperatorKey
 from pinaivu_host.outbox import Outbox
 from pinaivu_host.store.accounts import Accounts
+from pinaivu_host.store.api_keys import ApiKeys
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.idempotency import KeyStore
@@ -148,6 +150,7 @@ class Host:
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._bridge.stop()
         await self.idempotency.stop()
+        await self.accounts.uses.written()
         await self.journal.close()
         self._database.close()
 
@@ -164,6 +167,7 @@ class Host:
             self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
         )
         admin = Admin(self.accounts, orders, self.link, admin_key=settings.admin_key)
+        keys = AdminKeys(ApiKeys(self._database), self.accounts, admin_key=settings.admin_key)
         node_endpoint = NodeEndpoint(
             link=self.link,
             connections=self.nodes,
@@ -188,8 +192,12 @@ class Host:
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
             route("/admin/v1/accounts", "POST", admin.create_account),
+            route("/admin/v1/accounts", "GET", admin.list),
             route("/admin/v1/accounts/{account_id}", "GET", admin.account),
             route("/admin/v1/accounts/{account_id}/deposits", "POST", admin.deposit),
+            route("/admin/v1/accounts/{account_id}/keys", "POST", keys.create),
+            route("/admin/v1/accounts/{account_id}/keys", "GET", keys.list),
+            route("/admin/v1/keys/{key_id}", "DELETE", keys.revoke),
             route("/admin/v1/payouts", "POST", orders.pay_out),
             route("/admin/v1/orders", "GET", orders.list),
             route("/admin/v1/orders", "POST", orders.hand_in),

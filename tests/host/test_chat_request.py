@@ -15,7 +15,10 @@ from pinaivu_host.gateway.chat_rules import check_chat
 from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError
 from pinaivu_host.gateway.order import Order, make_order, new_request_id
 from pinaivu_host.store.accounts import Caller
+from pinaivu_host.store.api_keys import KeyTerms
 from pinaivu_shared.wire.link import OpenJob
+
+CALLER = Caller("acct_x", 1, disabled=False, terms=KeyTerms(name="", permission="full"), key_id="key_0")
 
 
 def order(raw: bytes) -> Order:
@@ -23,7 +26,7 @@ def order(raw: bytes) -> Order:
     body = parse_object(raw)
     chat = read_chat_request(body)
     check_chat(chat)
-    return make_order(new_request_id(), body, chat, Caller("acct_x", 1, disabled=False))
+    return make_order(new_request_id(), body, chat, CALLER)
 
 
 def refused(fields: dict[str, Any]) -> ApiError:

@@ -22,12 +22,15 @@ from pinaivu_host.gateway.admin_orders import (
 )
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
+from pinaivu_host.gateway.query import Query, wrong_parameter
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.store.accounts import Account, Accounts, new_account_id
 from pinaivu_shared.signed import Signed
 
 SECRET: Final = (("cache-control", "no-store"),)
+LISTED_DEFAULT: Final = 20
+LISTED_MAX: Final = 1000
 
 
 class NewAccount(OperatorShape):
@@ -69,8 +72,21 @@ class Admin:
     async def account(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """An account's name and what is left of its credit; what running jobs hold is not taken off."""
         authenticate_operator(scope, self._admin_key)
-        account = await self._account(scope)
-        shown = {"account_id": account.account_id, "name": account.name, "credit": format_credit(account.credit)}
+        shown = _shown(await self._account(scope))
+        await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
+
+    async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """A page of all accounts, oldest first; `after` is the last account that the operator has."""
+        authenticate_operator(scope, self._admin_key)
+        query = Query(scope, ("after", "limit"))
+        limit = query.number("limit", least=1, most=LISTED_MAX) or LISTED_DEFAULT
+        after = None
+        if (last := query.text("after")) is not None:
+            after = await self._accounts.account(last)
+            if after is None:
+                raise wrong_parameter("after", "must be the id of an account")
+        found = await self._accounts.page(after=after, limit=limit + 1)
+        shown = {"object": "list", "data": [_shown(one) for one in found[:limit]], "has_more": len(found) > limit}
         await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
 
     async def deposit(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,3 +112,12 @@ class Admin:
         if not self._link.ready:
             raise ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available, so no account was opened")
         return key.opening_deposit(account=account_id, amount=credit)
+
+
+def _shown(account: Account) -> dict[str, object]:
+    return {
+        "account_id": account.account_id,
+        "name": account.name,
+        "credit": format_credit(account.credit),
+        "created_ms": account.created_ms,
+    }

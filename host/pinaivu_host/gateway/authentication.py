@@ -5,15 +5,18 @@ import hmac
 
 from starlette.types import Scope
 
+from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.body import header
 from pinaivu_host.gateway.errors import (
     INSUFFICIENT_CREDIT,
     INVALID_API_KEY,
     KEY_DISABLED,
     MISSING_API_KEY,
+    MODEL_NOT_ALLOWED,
+    PERMISSION_DENIED,
     ApiError,
 )
-from pinaivu_host.store.accounts import Accounts, Caller
+from pinaivu_host.store.accounts import Accounts, Caller, has_expired
 
 
 async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
@@ -22,15 +25,26 @@ async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
     return _enabled(caller)
 
 
+async def authenticate_asker(scope: Scope, accounts: Accounts) -> Caller:
+    """As `authenticate`, and 403 for a key that may only look."""
+    return _may_ask(await authenticate(scope, accounts))
+
+
 async def authenticate_payer(scope: Scope, accounts: Accounts) -> Caller:
-    """As `authenticate`, and 429 for an account with nothing left to spend."""
+    """As `authenticate_asker`, and 429 for an account with nothing left to spend."""
     key = _bearer(scope)
-    caller = _enabled(await accounts.caller(key))
+    caller = _may_ask(_enabled(await accounts.caller(key)))
     if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
-        caller = _enabled(await accounts.caller_now(key))
+        caller = _may_ask(_enabled(await accounts.caller_now(key)))
     if caller.credit <= 0:
         raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
     return caller
+
+
+def check_model_allowed(caller: Caller, model: str) -> None:
+    """ApiError (403) for a model that is not on the key's list, whether or not there is such a model."""
+    if caller.terms.models and model not in caller.terms.models:
+        raise ApiError(MODEL_NOT_ALLOWED, f"this API key may not ask for the model {model[:100]!r}", param="model")
 
 
 def authenticate_operator(scope: Scope, admin_key: str | None) -> None:
@@ -52,4 +66,12 @@ def _enabled(caller: Caller | None) -> Caller:
         raise ApiError(INVALID_API_KEY, "this API key is not valid")
     if caller.disabled:
         raise ApiError(KEY_DISABLED, "this API key has been revoked")
+    if has_expired(caller, now_ms()):
+        raise ApiError(INVALID_API_KEY, "this API key has expired")
+    return caller
+
+
+def _may_ask(caller: Caller) -> Caller:
+    if caller.terms.permission != "full":
+        raise ApiError(PERMISSION_DENIED, "this API key is read-only: it may look, and ask no model")
     return caller

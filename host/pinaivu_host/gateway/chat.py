@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.authentication import authenticate, authenticate_payer
+from pinaivu_host.gateway.authentication import authenticate_asker, authenticate_payer, check_model_allowed
 from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat
@@ -42,7 +42,7 @@ class ChatCompletions:
             raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
         key = read_key(scope)
         check_payer = functools.partial(authenticate_payer, scope, self._accounts)
-        caller = await (check_payer() if key is None else authenticate(scope, self._accounts))
+        caller = await (check_payer() if key is None else authenticate_asker(scope, self._accounts))
         raw = await read_body(scope, receive, max_bytes=self._max_body_bytes)
         request_id = scope["state"]["request_id"]
         path = "" if key is None else scope["path"]
@@ -67,6 +67,7 @@ def _read_order(request_id: str, raw: bytes, caller: Caller, path: str) -> tuple
     """The order, and the digest by which the request is recognised if it has a `path` to be recognised at."""
     body = parse_object(raw)
     chat = read_chat_request(body)
+    check_model_allowed(caller, chat.model)
     check_chat(chat)
     order = make_order(request_id, body, chat, caller)
     return order, digest_body(path, body) if path else b""

@@ -1,19 +1,19 @@
-"""Accounts and API keys. A key is shown once; what is stored is its SHA-256 (DESIGN section 5).
+"""Accounts, and who holds which API key of theirs (store.api_keys).
 
 The credit shown here is a projection: deposits less charges, as the log's leaves say. The enclave's ledger decides what
 may be spent; this one is for looking at, and keeps those out who certainly have nothing.
 """
 
 import asyncio
-import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
 from pinaivu_host.clock import now_ms
+from pinaivu_host.store.api_keys import KeyTerms, KeyUses, add_key, digest_of_key, key_id_of, terms_of
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.orders import add_order
 from pinaivu_host.store.schema import ACCOUNTS, API_KEYS
@@ -32,6 +32,8 @@ class Caller:
     account_id: str
     credit: int  # micro-USDC, may be negative
     disabled: bool
+    terms: KeyTerms
+    key_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Account:
     account_id: str
     name: str
     credit: int
+    created_ms: int
 
 
 @dataclass(slots=True)
@@ -54,13 +57,14 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.uses: Final = KeyUses(database)
         self._cache: dict[bytes, _Cached] = {}
 
     async def caller(self, api_key: str) -> Caller | None:
         """The holder of this key as of at most CACHE_S ago, None if there is none."""
         if _KEY.fullmatch(api_key) is None:
             return None
-        digest = hashlib.sha256(api_key.encode()).digest()
+        digest = digest_of_key(api_key)
         loop = asyncio.get_running_loop()
         cached = self._cache.get(digest)
         if cached is None or cached.until < loop.time():
@@ -69,18 +73,27 @@ class Accounts:
 
     async def caller_now(self, api_key: str) -> Caller | None:
         """The holder of this key as the database has it now."""
-        self._cache.pop(hashlib.sha256(api_key.encode()).digest(), None)
+        self._cache.pop(digest_of_key(api_key), None)
         return await self.caller(api_key)
 
     def _look_up(self, digest: bytes, loop: asyncio.AbstractEventLoop) -> _Cached:
         """One query for all who ask for the same key at the same time."""
         if len(self._cache) >= CACHED_KEYS_MAX:
             self._cache.clear()
-        task = loop.create_task(self._database.read(lambda connection: _find_caller(connection, digest)))
+        task = loop.create_task(self._find(digest))
         cached = _Cached(loop.time() + CACHE_S, task)
         task.add_done_callback(lambda _: self._forget_failure(digest, cached))
         self._cache[digest] = cached
         return cached
+
+    async def _find(self, digest: bytes) -> Caller | None:
+        row = await self._database.read(lambda connection: _find_key(connection, digest))
+        if row is None:
+            return None
+        caller = _caller(row, digest)
+        if not caller.disabled and not has_expired(caller, now_ms()):
+            self.uses.note(digest, last_ms=row.last_used_ms)
+        return caller
 
     def _forget_failure(self, digest: bytes, cached: _Cached) -> None:
         if (cached.caller.cancelled() or cached.caller.exception()) and self._cache.get(digest) is cached:
@@ -94,7 +107,7 @@ class Accounts:
             connection.execute(insert(ACCOUNTS).values(**row, created_ms=now_ms()))
             if deposit is not None:
                 add_order(connection, deposit)
-            return add_key(connection, account_id=account_id, label=name)
+            return add_key(connection, account_id=account_id, terms=KeyTerms(name=name, permission="full"))
 
         return await self._database.write(change)
 
@@ -102,13 +115,19 @@ class Accounts:
         """An account by its id."""
         query = select(ACCOUNTS).where(ACCOUNTS.c.id == account_id)
         row = await self._database.read(lambda connection: connection.execute(query).first())
-        if row is None:
-            return None
-        return Account(account_id, row.name, row.credit_micro_usdc - row.spent_micro_usdc)
+        return None if row is None else _account(row)
+
+    async def page(self, *, after: Account | None, limit: int) -> list[Account]:
+        """So many accounts, oldest first, those that came after one of them."""
+        place = (ACCOUNTS.c.created_ms, ACCOUNTS.c.id)
+        query = select(ACCOUNTS).order_by(*place).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*place) > (after.created_ms, after.account_id))
+        return [_account(row) for row in await self._database.read(lambda connection: connection.execute(query).all())]
 
     async def revoke(self, api_key: str) -> None:
         """Take a key out of use; every host notices within CACHE_S."""
-        digest = hashlib.sha256(api_key.encode()).digest()
+        digest = digest_of_key(api_key)
         change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest).values(revoked_ms=now_ms())
         await self._database.write(lambda connection: connection.execute(change))
         self._cache.pop(digest, None)
@@ -119,27 +138,22 @@ def new_account_id() -> str:
     return "acct_" + secrets.token_hex(16)
 
 
-def add_key(connection: Connection, *, account_id: str, label: str) -> str:
-    """A new key for an account: the only time it is seen in full."""
-    api_key = API_KEY_PREFIX + secrets.token_urlsafe(36)
-    connection.execute(
-        insert(API_KEYS).values(
-            key_sha256=hashlib.sha256(api_key.encode()).digest(),
-            account_id=account_id,
-            label=label,
-            prefix=api_key[:12],
-            created_ms=now_ms(),
-        )
+def has_expired(caller: Caller, at_ms: int) -> bool:
+    """Whether the key's time is over; judged at each request, however fresh the look-up is."""
+    return caller.terms.expires_ms is not None and caller.terms.expires_ms <= at_ms
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(row.id, row.name, row.credit_micro_usdc - row.spent_micro_usdc, row.created_ms)
+
+
+def _find_key(connection: Connection, digest: bytes) -> Row[Any] | None:
+    credit = (ACCOUNTS.c.credit_micro_usdc - ACCOUNTS.c.spent_micro_usdc).label("credit")
+    query = select(API_KEYS, credit).join_from(API_KEYS, ACCOUNTS)
+    return connection.execute(query.where(API_KEYS.c.key_sha256 == digest)).first()
+
+
+def _caller(row: Row[Any], digest: bytes) -> Caller:
+    return Caller(
+        row.account_id, row.credit, disabled=row.revoked_ms is not None, terms=terms_of(row), key_id=key_id_of(digest)
     )
-    return api_key
-
-
-def _find_caller(connection: Connection, digest: bytes) -> Caller | None:
-    query = select(
-        API_KEYS.c.account_id, API_KEYS.c.revoked_ms, ACCOUNTS.c.credit_micro_usdc, ACCOUNTS.c.spent_micro_usdc
-    ).join_from(API_KEYS, ACCOUNTS)
-    row = connection.execute(query.where(API_KEYS.c.key_sha256 == digest)).first()
-    if row is None:
-        return None
-    credit = row.credit_micro_usdc - row.spent_micro_usdc
-    return Caller(row.account_id, credit, disabled=row.revoked_ms is not None)

@@ -17,6 +17,7 @@ ACCOUNTS: Final = Table(
     Column("credit_micro_usdc", BigInteger, nullable=False),  # projection: everything ever deposited
     Column("spent_micro_usdc", BigInteger, nullable=False),  # projection: charges of the account's receipts
     Column("created_ms", BigInteger, nullable=False),
+    Index("accounts_by_age", "created_ms", "id"),
 )
 
 API_KEYS: Final = Table(
@@ -28,6 +29,10 @@ API_KEYS: Final = Table(
     Column("prefix", String(12), nullable=False),  # to recognise a key by; the key itself is shown once
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger, nullable=True),
+    Column("permission", String(16), nullable=False, server_default="full"),
+    Column("models", Text, nullable=False, server_default="[]"),  # JSON list of those it may ask for; empty: all
+    Column("expires_ms", BigInteger, nullable=True),
+    Column("last_used_ms", BigInteger, nullable=True),  # to the minute
 )
 
 LEAVES: Final = Table(

@@ -1,0 +1,93 @@
+"""`/admin/v1/accounts/{account_id}/keys` and `/admin/v1/keys/{key_id}`: the operator's endpoints for API keys."""
+
+from typing import Annotated, Final
+
+import msgspec
+from pydantic import Field
+from starlette.types import Receive, Scope, Send
+
+from pinaivu_host.clock import now_ms
+from pinaivu_host.gateway.admin import SECRET
+from pinaivu_host.gateway.admin_orders import OperatorShape, read_admin_body
+from pinaivu_host.gateway.authentication import authenticate_operator
+from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
+from pinaivu_host.gateway.order import MODEL_NAME_MAX
+from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.store.accounts import Accounts
+from pinaivu_host.store.api_keys import ApiKey, ApiKeys, KeyTerms, Permission, digest_of_key, key_id_of
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+EXPIRY_DAYS_MAX: Final = 3650
+MODELS_MAX: Final = 100
+
+Model = Annotated[str, Field(min_length=1, max_length=MODEL_NAME_MAX)]
+
+
+class NewKey(OperatorShape):
+    """What a key is called and what it may do; without more than a name, everything, for ever."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    expires_in_days: Annotated[int, Field(ge=1, le=EXPIRY_DAYS_MAX)] | None = None
+    models: Annotated[list[Model], Field(max_length=MODELS_MAX)] = []  # noqa: RUF012 - pydantic copies defaults
+    permission: Permission = "full"
+
+    def terms(self, at_ms: int) -> KeyTerms:
+        """The terms of a key that is made at this time."""
+        expires_ms = None if self.expires_in_days is None else at_ms + self.expires_in_days * DAY_MS
+        return KeyTerms(
+            name=self.name, permission=self.permission, models=tuple(sorted(set(self.models))), expires_ms=expires_ms
+        )
+
+
+class AdminKeys:
+    """Made, shown and revoked by the operator. Times are milliseconds since 1970."""
+
+    def __init__(self, keys: ApiKeys, accounts: Accounts, *, admin_key: str | None) -> None:
+        self._keys, self._accounts, self._admin_key = keys, accounts, admin_key
+
+    async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another key for an account, shown this once."""
+        wanted = await read_admin_body(scope, receive, NewKey, self._admin_key)
+        api_key = await self._keys.create(scope["path_params"]["account_id"], wanted.terms(now_ms()))
+        if api_key is None:
+            raise _no_account()
+        shown = msgspec.json.encode({"key_id": key_id_of(digest_of_key(api_key)), "api_key": api_key})
+        await send_json(send, shown, request_id=scope["state"]["request_id"], headers=SECRET)
+
+    async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """An account's keys, newest first, those that are revoked among them."""
+        authenticate_operator(scope, self._admin_key)
+        account_id = scope["path_params"]["account_id"]
+        if await self._accounts.account(account_id) is None:
+            raise _no_account()
+        shown = {"object": "list", "data": [_shown(key) for key in await self._keys.of_account(account_id)]}
+        await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
+
+    async def revoke(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Take a key out of use; on every host within a second. It stays in the list."""
+        authenticate_operator(scope, self._admin_key)
+        revoked = await self._keys.revoke(scope["path_params"]["key_id"])
+        if revoked is None:
+            raise ApiError(
+                NOT_FOUND, "there is no such key; what names one is its key_id, such as key_0123456789abcdef"
+            )
+        await send_json(send, msgspec.json.encode(_shown(revoked)), request_id=scope["state"]["request_id"])
+
+
+def _no_account() -> ApiError:
+    return ApiError(NOT_FOUND, "there is no such account")
+
+
+def _shown(key: ApiKey) -> dict[str, object]:
+    return {
+        "key_id": key.key_id,
+        "account_id": key.account_id,
+        "name": key.terms.name,
+        "prefix": key.prefix,
+        "permission": key.terms.permission,
+        "models": key.terms.models,
+        "created_ms": key.created_ms,
+        "expires_ms": key.terms.expires_ms,
+        "last_used_ms": key.last_used_ms,
+        "revoked_ms": key.revoked_ms,
+    }
