@@ -114,6 +114,7 @@ def _add_kms_policy(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
+    from pinaivu_host.admin_key import read_admin_key
     from pinaivu_host.gateway.recount import load_tokenizers
     from pinaivu_host.host import Host, HostSettings
     from pinaivu_host.link_address import parse_address
@@ -133,7 +134,7 @@ def _serve(options: argparse.Namespace) -> int:
         configuration=configuration,
         kms_listen=parse_listening_address(options.kms_listen),
         kms_connect=_host_port(options.kms_connect, "kms-connect") if options.kms_connect else None,
-        admin_key=_secret(options.admin_key_file) if options.admin_key_file else None,
+        admin_key=read_admin_key(options.admin_key_file) if options.admin_key_file else None,
         operator_key=read_key_file(Path(options.operator_key_file)) if options.operator_key_file else None,
         max_body_bytes=_body_limit(_number(options.max_body_bytes, "max-body-bytes")),
         queue_ms=_number(options.queue_ms, "queue-ms"),
@@ -233,13 +234,6 @@ def _body_limit(size_bytes: int) -> int:
     if not 0 < size_bytes <= largest:
         raise CallerError(f"--max-body-bytes must be between 1 and {largest}")
     return size_bytes
-
-
-def _secret(path: str) -> str:
-    secret = read_file(path, "admin-key-file").decode("utf-8", "replace").strip()
-    if len(secret) < 16:
-        raise CallerError(f"--admin-key-file {path}: a secret of at least 16 characters is expected")
-    return secret
 
 
 def _host_port(text: str, name: str) -> tuple[str, int]:

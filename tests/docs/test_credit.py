@@ -24,6 +24,7 @@ from pinaivu_shared.wire.link import OpenJob
 PAGE = DOCS / "credit.md"
 (COMMANDS,) = blocks(section(PAGE, "An account and its credit"), "sh")
 (TWICE,) = blocks(section(PAGE, "`Idempotency-Key`"), "python")
+(KEYS,) = blocks(section(PAGE, "Keys"), "sh")
 PAID_IN = parse_usdc("4.000000")
 ABOUT_40_TOKENS = "a " * 40
 
@@ -63,6 +64,25 @@ def test_the_commands_open_an_account_and_asking_twice_is_charged_once(service: 
         receipt = receipt_of(client, request_id)
     assert receipt["account"] == account_id
     assert left == PAID_IN - parse_usdc(receipt["charge_amount"]) < PAID_IN
+
+
+def test_the_commands_make_a_key_for_one_model(service: Service, tmp_path: Path) -> None:
+    (tmp_path / ".pinaivu").symlink_to(service.folder)
+    commands = COMMANDS.replace("http://127.0.0.1:8080", service.given["SERVICE"]).replace("invoice-1", "invoice-2")
+    ended = run_blocks([commands, KEYS, 'echo "$OPENAI_API_KEY"'], tmp_path, {})
+    assert ended.returncode == 0, ended.stderr
+    *_, made, first, api_key = ended.stdout.splitlines()
+    assert sorted(line.split("  ")[-1].strip() for line in (made, first)) == ["my application", "nightly report"]
+    with customer(service, api_key) as client:
+        body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+        assert client.post("/chat/completions", json=body).json()["error"]["code"] == "model_not_allowed"
+
+
+def test_every_code_of_the_table_of_keys_is_the_codes_own() -> None:
+    rows = table_rows(section(PAGE, "Keys"))[1:]
+    said = {tuple(cell.replace("`", "").split()) for row in rows for cell in row[1:]} - {("yes",)}
+    kinds = (errors.MODEL_NOT_ALLOWED, errors.PERMISSION_DENIED, errors.KEY_DISABLED, errors.INVALID_API_KEY)
+    assert said == {(str(kind.status), kind.code) for kind in kinds}
 
 
 def test_the_last_of_the_credit_buys_a_shorter_answer_that_says_so(service: Service) -> None:

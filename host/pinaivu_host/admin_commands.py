@@ -1,0 +1,178 @@
+"""`pinaivu accounts` and `pinaivu keys`: the operator's accounts, credit and API keys, by the admin API of a host."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pinaivu_shared.errors import CallerError, PinaivuError
+from pinaivu_shared.flags import add_flag, add_switch
+
+if TYPE_CHECKING:
+    from pinaivu_host.admin_client import AdminClient, Answer
+
+USAGE = 2
+PAGE = 1000
+Commands = Any  # argparse has no public name for what add_subparsers returns
+Command = Callable[["AdminClient", argparse.Namespace], int]
+
+ACCOUNTS = """\
+Open and look at accounts, and give them credit, by the admin API of a running host. An account's first key, and what
+it may do, is unrestricted; `pinaivu keys` makes others."""
+
+KEYS = """\
+Make, list and revoke the API keys of an account, by the admin API of a running host. A key is printed once, when it is
+made; afterwards its key_id names it. A key that is revoked or has expired stops within a second."""
+
+
+def accounts(arguments: list[str]) -> int:
+    """Exit 0 when done, 2 where the host refuses, is not there, or usage is wrong."""
+    parser = argparse.ArgumentParser(prog="pinaivu accounts", description=ACCOUNTS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    create = _add_command(commands, "create", "open an account and print its first API key, once")
+    add_flag(create, "name", default=None, text="whom it is for")
+    add_flag(create, "credit", default="0", text="what was paid in, in USDC")
+    show = _add_command(commands, "show", "print an account's credit")
+    show.add_argument("account", metavar="ACCOUNT", help="its id, acct_…")
+    _add_command(commands, "list", "print all accounts, oldest first: id, credit in USDC, name")
+    deposit = _add_command(commands, "deposit", "give an account credit")
+    deposit.add_argument("account", metavar="ACCOUNT", help="its id, acct_…")
+    add_flag(deposit, "amount", default=None, text="in USDC")
+    add_flag(deposit, "reference", default="", text="your own name for it, under which it counts once; one is made up")
+    add_flag(deposit, "fund", default="deposits", text="`deposits` was paid in, `promotions` is a gift")
+    runs = {"create": _create_account, "show": _show_account, "list": _list_accounts, "deposit": _deposit}
+    return _run("accounts", parser.parse_args(arguments), runs)
+
+
+def keys(arguments: list[str]) -> int:
+    """Exit 0 when done, 2 where the host refuses, is not there, or usage is wrong."""
+    parser = argparse.ArgumentParser(prog="pinaivu keys", description=KEYS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    create = _add_command(commands, "create", "print a new API key of an account, once")
+    create.add_argument("account", metavar="ACCOUNT", help="the account's id, acct_…")
+    add_flag(create, "name", default=None, text="what it is for")
+    add_flag(create, "expires-in-days", default="", text="how long it works; without it, until it is revoked")
+    add_flag(create, "models", default="", text="MODEL,…: those that it may ask for; without it, all")
+    add_flag(create, "permission", default="full", text="`read_only` may look at models and receipts, and ask nothing")
+    listed = _add_command(commands, "list", "print an account's keys, newest first: id, beginning, state, name")
+    listed.add_argument("account", metavar="ACCOUNT", help="the account's id, acct_…")
+    revoke = _add_command(commands, "revoke", "take a key out of use for good")
+    revoke.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
+    return _run("keys", parser.parse_args(arguments), {"create": _create_key, "list": _list_keys, "revoke": _revoke})
+
+
+def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    add_flag(parser, "url", default="http://127.0.0.1:8080", text="the host, without /v1; http for this machine only")
+    add_flag(parser, "admin-key-file", default=None, text="file with the key of /admin/v1/")
+    add_switch(parser, "json", text="print what the host answers: one object, of a list one per line")
+    return parser
+
+
+def _run(program: str, options: argparse.Namespace, runs: Mapping[str, Command]) -> int:
+    from pinaivu_host.admin_client import AdminClient
+    from pinaivu_host.admin_key import read_admin_key
+
+    try:
+        return runs[options.command](AdminClient(options.url, read_admin_key(options.admin_key_file)), options)
+    except PinaivuError as error:
+        print(f"pinaivu {program}: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _create_account(client: "AdminClient", options: argparse.Namespace) -> int:
+    made = client.post("/accounts", {"name": options.name, "credit": options.credit})
+    _say(f"accounts: opened {made['account_id']}")
+    _print(options, [made], lambda one: one["api_key"])
+    return 0
+
+
+def _show_account(client: "AdminClient", options: argparse.Namespace) -> int:
+    _print(options, [client.get(f"/accounts/{_named(options.account, 'ACCOUNT')}")], lambda one: one["credit"])
+    return 0
+
+
+def _list_accounts(client: "AdminClient", options: argparse.Namespace) -> int:
+    for page in _pages(client):
+        _print(options, page, lambda one: f"{one['account_id']}  {one['credit']:>20}  {_shown(one['name'])}")
+    return 0
+
+
+def _pages(client: "AdminClient") -> Iterator[Sequence["Answer"]]:
+    page = client.get(f"/accounts?limit={PAGE}")
+    yield page["data"]
+    while page["has_more"]:
+        page = client.get(f"/accounts?limit={PAGE}&after={page['data'][-1]['account_id']}")
+        yield page["data"]
+
+
+def _deposit(client: "AdminClient", options: argparse.Namespace) -> int:
+    wanted = {"amount": options.amount, "fund": options.fund}
+    if options.reference:
+        wanted["reference"] = options.reference
+    order = client.post(f"/accounts/{_named(options.account, 'ACCOUNT')}/deposits", wanted)
+    if order["state"] == "pending":
+        _say("accounts: the order is kept, and counts once the enclave has recorded it")
+    _print(options, [order], lambda one: f"{one['reference']}  {one['state']}")
+    return 0
+
+
+def _create_key(client: "AdminClient", options: argparse.Namespace) -> int:
+    wanted: dict[str, object] = {"name": options.name, "permission": options.permission}
+    if options.expires_in_days:
+        if not options.expires_in_days.isascii() or not options.expires_in_days.isdecimal():
+            raise CallerError(f"--expires-in-days: {options.expires_in_days[:40]!r} is no number")
+        wanted["expires_in_days"] = int(options.expires_in_days[:9])
+    if options.models:
+        wanted["models"] = options.models.split(",")
+    made = client.post(f"/accounts/{_named(options.account, 'ACCOUNT')}/keys", wanted)
+    _say(f"keys: made {made['key_id']}")
+    _print(options, [made], lambda one: one["api_key"])
+    return 0
+
+
+def _list_keys(client: "AdminClient", options: argparse.Namespace) -> int:
+    found = client.get(f"/accounts/{_named(options.account, 'ACCOUNT')}/keys")["data"]
+    _print(options, found, lambda one: f"{one['key_id']}  {one['prefix']}…  {_state(one):9}  {_shown(one['name'])}")
+    return 0
+
+
+def _revoke(client: "AdminClient", options: argparse.Namespace) -> int:
+    if options.key.startswith("sk-"):
+        raise CallerError("KEY is the key's id, key_…; `pinaivu keys list` shows it beside the key's beginning")
+    _print(
+        options, [client.delete(f"/keys/{_named(options.key, 'KEY')}")], lambda one: f"{one['key_id']}  {_state(one)}"
+    )
+    return 0
+
+
+def _state(key: "Answer") -> str:
+    from pinaivu_host.clock import now_ms
+
+    if key["revoked_ms"] is not None:
+        return "revoked"
+    expired = key["expires_ms"] is not None and key["expires_ms"] <= now_ms()
+    return "expired" if expired else str(key["permission"])
+
+
+def _named(text: str, name: str) -> str:
+    """An id as part of a path."""
+    if not text:
+        raise CallerError(f"{name} is empty: an id is expected")
+    return quote(text, safe="")
+
+
+def _print(options: argparse.Namespace, found: Sequence["Answer"], line: Callable[["Answer"], str]) -> None:
+    for one in found:
+        print(json.dumps(one) if options.json else line(one))
+
+
+def _shown(name: str) -> str:
+    """A name on a terminal, which it must not be able to steer."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _say(text: str) -> None:
+    print(f"pinaivu {text}", file=sys.stderr)
