@@ -54,6 +54,11 @@ class Capacity:
         """Whether somebody waits for this already; then a newcomer queues up first."""
         return name in self._queues
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, in all the queues together."""
+        return self._waiting.total()
+
     def join(self, name: str, *, account: str) -> Ticket | None:
         """A place at the end of this queue, None when there is no room to wait, or none for this account."""
         if self._waiting.total() >= self._waiting_max or self._waiting[account] >= self._account_max:

@@ -24,6 +24,7 @@ from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
+from pinaivu_host.gateway.scrape import Scrape
 from pinaivu_host.gateway.transcripts import Transcripts
 from pinaivu_host.gateway.usage import UsageReport
 from pinaivu_host.kms_bridge import KmsBridge
@@ -31,6 +32,7 @@ from pinaivu_host.kms_signing import FindCredentials, find_with_boto3
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.link_address import LinkAddress
 from pinaivu_host.listening_address import ListeningAddress
+from pinaivu_host.metrics import Metrics
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.nodes import NodeEndpoint
 from pinaivu_host.operator_orders import OperatorKey
@@ -119,10 +121,11 @@ class Host:
             credit=Capacity(waiting_max=settings.queue_max),
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
+            metrics=Metrics(terms.model for terms in configuration.models),
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
-        self.app: Final = Gateway(self._routes())
+        self.app: Final = Gateway(self._routes(), self.market.metrics)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -191,6 +194,7 @@ class Host:
             route("/v1/attestation", "GET", Attestation(self.link).attest),
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
+            route("/metrics", "GET", Scrape(market, self.orders, admin_key=settings.admin_key).metrics),
             route("/admin/v1/accounts", "POST", admin.create_account),
             route("/admin/v1/accounts", "GET", admin.list),
             route("/admin/v1/accounts/{account_id}", "GET", admin.account),

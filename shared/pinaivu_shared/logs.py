@@ -28,4 +28,6 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("alembic", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for telling in ("uvicorn.error", "websockets"):  # on debug they show bytes of what peers say to each other
+        logging.getLogger(telling).setLevel(max(logging.INFO, logging.getLogger().level))
     logging.captureWarnings(capture=True)

@@ -23,6 +23,7 @@ from pinaivu_host.gateway.query import Query
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.usage import PARAMETERS as USAGE_PARAMETERS
 from pinaivu_host.gateway.usage import UsageReport, period_of
+from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.database import Database, sqlite_url
 from pinaivu_host.store.journal import Journal
@@ -52,7 +53,7 @@ class Office:
             route("/v1/usage", "GET", UsageReport(usage, self.accounts).report),
             route("/v1/receipts", "GET", ReceiptList(usage, self.accounts).list),
             route("/v1/pricing", "GET", Pricing(CONFIGURATION).list),
-        ])  # fmt: skip
+        ], Metrics(()))  # fmt: skip
         self.market = Market()
         self.node = Node(self.market, "a").register().quote()
 

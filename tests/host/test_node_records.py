@@ -15,6 +15,7 @@ from tests.shared.statements import PERIOD_MS, Stated
 from pinaivu_enclave.core.commands import Tick
 from pinaivu_host.gateway.app import Gateway, route
 from pinaivu_host.gateway.nodes import Nodes
+from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.database import Database, sqlite_url
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
@@ -41,7 +42,7 @@ class Office:
             route("/v1/nodes/{node_id}", "GET", nodes.node),
             route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
             route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),
-        ])  # fmt: skip
+        ], Metrics(()))  # fmt: skip
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host/v1/nodes")
 
     async def take(self, market: Market) -> None:

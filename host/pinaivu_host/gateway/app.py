@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.access import Access, route_of
 from pinaivu_host.gateway.body import CallerGoneError
 from pinaivu_host.gateway.errors import (
     COORDINATOR_UNAVAILABLE,
@@ -19,6 +20,7 @@ from pinaivu_host.gateway.errors import (
 )
 from pinaivu_host.gateway.order import new_request_id
 from pinaivu_host.gateway.responses import send_error
+from pinaivu_host.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -37,7 +39,8 @@ _ENDPOINTS: Final = (
 class Gateway:
     """Dispatches, and turns whatever an endpoint raises into an error response."""
 
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
+        self._metrics = metrics
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,28 +51,20 @@ class Gateway:
             return
         request_id = new_request_id()
         scope["state"] = {"request_id": request_id}
-        started = _Started(send)
+        access = Access(self._metrics, scope, send)
         try:
-            await self._router(scope, receive, started.send)
+            await self._router(scope, receive, access.send)
         except CallerGoneError:
-            return
+            access.outcome = "client_disconnected"
         except Exception as error:
-            if started.yes:
+            if access.status:  # a response has begun, after which no other can be sent
+                access.outcome = INTERNAL_ERROR.code
                 raise
-            await send_error(send, _as_api_error(error, scope), request_id=request_id)
-
-
-class _Started:
-    """Whether a response has begun, after which no other can be sent."""
-
-    __slots__ = ("_send", "yes")
-
-    def __init__(self, send: Send) -> None:
-        self._send, self.yes = send, False
-
-    async def send(self, message: Message) -> None:
-        self.yes = True
-        await self._send(message)
+            refusal = _as_api_error(error, scope)
+            access.outcome = refusal.kind.code
+            await send_error(access.send, refusal, request_id=request_id)
+        finally:
+            access.end()
 
 
 class AsgiEndpoint:
@@ -106,7 +101,8 @@ def _as_api_error(error: Exception, scope: Scope) -> ApiError:
             message = f"{scope['method']} is not allowed here, only {allowed}"
             return ApiError(METHOD_NOT_ALLOWED, message, headers=(("allow", allowed),))
         case _:
-            logger.error("request failed", exc_info=error, extra={"kv": {"path": scope["path"]}})
+            kv = {"request_id": scope["state"]["request_id"], "route": route_of(scope)}
+            logger.error("request failed", exc_info=error, extra={"kv": kv})
             return ApiError(INTERNAL_ERROR, "something went wrong here; the request id helps to find out what")
 
 

@@ -55,7 +55,7 @@ class DeclinedError(Exception):
 
 
 class Attempt:
-    """The state of one award. `proof` is the node's last word, `answering` whether a first token came."""
+    """The state of one award. `proof` is the node's last word, `first_token_at` when a first token came."""
 
     def __init__(self, market: Market, order: Order, awarded: Awarded, sink: Sink, departure: Departure) -> None:
         self._market, self._order, self._awarded = market, order, awarded
@@ -70,8 +70,13 @@ class Attempt:
         self._refused = ""
         self._telling: asyncio.Task[None] | None = None
         self.answer = Answer(with_logprobs=order.chat.wants_logprobs_at_the_end())
-        self.answering = False
+        self.first_token_at: float | None = None
         self.proof: Signed | None = None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a first token came."""
+        return self.first_token_at is not None
 
     async def run(self) -> None:
         """Relay the answer to the sink, all but its end.
@@ -171,7 +176,7 @@ class Attempt:
         if not self._accepted or delta.index != 0 or self.answer.finish_reason:
             raise self._failure("protocol_violation")
         if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
-            self.answering = True
+            self.first_token_at = self._loop.time()
             self._tell(self._report_first_token())
         if delta.finish_reason:
             self.answer.finish_reason = delta.finish_reason

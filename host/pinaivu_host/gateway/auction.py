@@ -20,7 +20,7 @@ from pinaivu_host.gateway.errors import (
 )
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
-from pinaivu_shared.wire.link import Awarded, JobRefused
+from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class _Scarce:
 
     queues: Capacity
     name: str
+    reason: RefusedReason
     error: ApiError
 
     @property
@@ -48,6 +49,7 @@ async def hold_auction(market: Market, order: Order, departure: Departure) -> Aw
     found = next((one for one in places if one.crowded), None) or await _try(market, order)
     while isinstance(found, _Scarce):
         found = await _wait(market, order, departure, found, until)
+    market.metrics.awarded()
     return found
 
 
@@ -55,6 +57,7 @@ async def _wait(market: Market, order: Order, departure: Departure, scarce: _Sca
     """Stand in the queue until there is an award, or something else to wait for."""
     ticket = scarce.queues.join(scarce.name, account=order.command.account)
     if ticket is None:
+        market.metrics.refused(scarce.reason)
         raise scarce.error
     departure.attend(ticket.wake)
     loop = asyncio.get_running_loop()
@@ -68,6 +71,7 @@ async def _wait(market: Market, order: Order, departure: Departure, scarce: _Sca
                 return found
     finally:
         scarce.queues.leave(ticket)
+    market.metrics.refused(scarce.reason)
     raise scarce.error
 
 
@@ -84,26 +88,34 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
             return _slots(market, order)
         case JobRefused(reason="credit_held"):
             return _credit(market, order)
+        case _:
+            market.metrics.refused(result.reason if isinstance(result, JobRefused) else "")
+            raise _refusal(result, order.command.model)
+
+
+def _refusal(result: Result, model: str) -> ApiError:
+    """What the caller is told where waiting does not help."""
+    match result:
         case JobRefused(reason="insufficient_credit"):
-            raise ApiError(INSUFFICIENT_CREDIT, "what this account has left does not pay for this request")
+            return ApiError(INSUFFICIENT_CREDIT, "what this account has left does not pay for this request")
         case JobRefused(reason="unknown_model"):
-            raise unknown_model(order.command.model)
+            return unknown_model(model)
         case JobRefused(reason="context_length_exceeded"):
-            raise ApiError(
+            return ApiError(
                 CONTEXT_LENGTH_EXCEEDED,
                 "the conversation is longer than the context of every node that offers this model",
                 param="messages",
             )
         case _:
-            raise ApiError(NO_NODE_AVAILABLE, f"no node offers {order.command.model!r} right now, try again")
+            return ApiError(NO_NODE_AVAILABLE, f"no node offers {model!r} right now, try again")
 
 
 def _slots(market: Market, order: Order) -> _Scarce:
     model = order.command.model
     busy = ApiError(NO_NODE_AVAILABLE, f"every node that offers {model!r} is busy, try again")
-    return _Scarce(market.capacity, model, busy)
+    return _Scarce(market.capacity, model, "no_free_slot", busy)
 
 
 def _credit(market: Market, order: Order) -> _Scarce:
     held = ApiError(CREDIT_HELD, "the credit of this account is held by its running requests, try again")
-    return _Scarce(market.credit, order.command.account, held)
+    return _Scarce(market.credit, order.command.account, "credit_held", held)

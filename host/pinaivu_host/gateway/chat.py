@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from pinaivu_host.gateway.access import note_job
 from pinaivu_host.gateway.authentication import authenticate_asker, authenticate_payer, check_model_allowed
 from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.chat_request import read_chat_request
@@ -61,6 +62,7 @@ class ChatCompletions:
                 await self._idempotency.serve(keyed, send, departure)
         finally:
             watcher.cancel()
+            note_job(scope, self._market.metrics, order.command.model, departure)
 
 
 def _read_order(request_id: str, raw: bytes, caller: Caller, path: str) -> tuple[Order, bytes]:

@@ -89,9 +89,11 @@ class StreamSink:
             completion_tokens=receipt.completion_tokens,
         )
         await self._write(last, more=False)
+        self._departure.outcome = receipt.outcome
 
     async def fail(self, error: ApiError) -> None:
         """An error response while that is still possible, an error event after."""
+        self._departure.outcome = error.kind.code
         if self._begun:
             await self._write(error_event(error.body(self._order.command.request_id)), more=False)
         else:
@@ -117,8 +119,8 @@ class WholeSink:
 
     silent_until = NEVER
 
-    def __init__(self, send: Send, order: Order, headers: tuple[Header, ...] = ()) -> None:
-        self._send, self._order = send, order
+    def __init__(self, send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> None:
+        self._send, self._order, self._departure = send, order, departure
         self._headers = (_salt(order), *headers)
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
@@ -143,9 +145,11 @@ class WholeSink:
         encoded = msgspec.json.encode(body)
         sending = send_json(self._send, encoded, request_id=request_id, headers=self._headers)
         await _in_time(sending)
+        self._departure.outcome = receipt.outcome
 
     async def fail(self, error: ApiError) -> None:
         """An error response."""
+        self._departure.outcome = error.kind.code
         await send_error(self._send, error, request_id=self._order.command.request_id, headers=self._headers)
 
     def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
@@ -157,7 +161,7 @@ def make_sink(send: Send, order: Order, departure: Departure, headers: tuple[Hea
     """The sink for how the caller wants his answer, with these headers beside the usual ones."""
     if order.chat.stream:
         return StreamSink(send, order, departure, headers)
-    return WholeSink(send, order, headers)
+    return WholeSink(send, order, departure, headers)
 
 
 def _salt(order: Order) -> tuple[str, str]:

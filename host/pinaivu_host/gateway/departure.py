@@ -13,12 +13,16 @@ class CallerLeftError(Exception):
 
 
 class Departure:
-    """`reason` is empty while the answer is wanted. Leaving wakes whatever the job waits for."""
+    """`reason` is empty while the answer is wanted. Leaving wakes whatever the job waits for.
 
-    __slots__ = ("_wake", "reason")
+    `outcome` is what the caller was told in the end, for the log: `completed`, an error's code, or nothing yet.
+    """
+
+    __slots__ = ("_wake", "outcome", "reason")
 
     def __init__(self) -> None:
         self.reason: Reason = ""
+        self.outcome = ""
         self._wake: Callable[[], None] | None = None
 
     def attend(self, wake: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ The flow is never cancelled. A caller who leaves is a value that it looks at (`D
 the enclave or at a node is also ended there.
 """
 
+import asyncio
 import logging
 
 import msgspec
@@ -44,6 +45,7 @@ class Job:
     def __init__(self, market: Market, order: Order, sink: Sink, departure: Departure) -> None:
         self._market, self._order, self._sink, self._departure = market, order, sink, departure
         self._settlement = Settlement(market, order)
+        self._began = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Serve the caller, or say why not. When the caller has left, return once the job is settled."""
@@ -92,9 +94,16 @@ class Job:
                 return attempt.answer, await self._settle_left(attempt)
             else:
                 return attempt.answer, await self._settle_complete(attempt)
+            finally:
+                self._count_first_token(attempt)
+
+    def _count_first_token(self, attempt: Attempt) -> None:
+        if attempt.first_token_at is not None:
+            self._market.metrics.first_token(self._order.command.model, attempt.first_token_at - self._began)
 
     async def _next_award(self, awarded: Awarded, reason: str, *, otherwise: ApiError) -> Awarded:
         """Another node's award; `otherwise` when there is none, with a receipt that says so."""
+        self._market.metrics.award_failed(reason)
         logger.info("node failed", extra={"kv": {"request_id": awarded.request_id, "reason": reason}})
         if self._departure.reason:
             await self._settlement.settle(Ending("cancelled", self._departure.reason))

@@ -9,6 +9,7 @@ from pinaivu_host.capacity import Capacity
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
 from pinaivu_host.link import EnclaveLink
+from pinaivu_host.metrics import Metrics
 from pinaivu_host.node_connections import NodeConnections
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
@@ -67,6 +68,7 @@ class Market:
     credit: Capacity
     evidence: EvidenceStore
     queue_s: float
+    metrics: Metrics
     recounter: Recounter = NO_RECOUNTS
     jobs: RunningJobs = field(default_factory=RunningJobs)
     draining: bool = False

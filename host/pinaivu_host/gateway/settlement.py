@@ -80,6 +80,7 @@ class Settlement:
         if self._settled or not self._record.transcripts:
             records.pop(self._request_id, None)
         else:
+            self._market.metrics.unsettled()
             asyncio.get_running_loop().call_later(RECORD_KEPT_S, records.pop, self._request_id, None)
 
     async def _take(self, index: int, raw: bytes) -> Receipt:
@@ -96,7 +97,9 @@ class Settlement:
         except TimeoutError:
             raise CoordinatorUnavailableError("the receipt could not be stored in time") from None
         self._settled = True
-        return _receipts.decode(raw)
+        receipt = _receipts.decode(raw)
+        self._market.metrics.settled(receipt)
+        return receipt
 
     async def _settle_after_reconnect(self, command: SettleJob) -> Receipt:
         """The link broke: whether the enclave settled is unknown until it is back."""

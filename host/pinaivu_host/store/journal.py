@@ -103,6 +103,11 @@ class Journal:
         """Whether a conflict or a bug ended the journal."""
         return self._failed
 
+    @property
+    def backlog(self) -> int:
+        """How many leaves wait for the disk."""
+        return self._backlog
+
     def append(self, index: int, leaf: bytes) -> None:
         """Store this leaf soon; `records` says whose receipt it is, if it is one."""
         self._backlog += 1

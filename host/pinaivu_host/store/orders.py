@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.errors import OrderConflictError
@@ -58,6 +58,11 @@ class Orders:
         """Those neither recorded nor refused, oldest first."""
         query = select(ORDERS).where(_UNDECIDED).order_by(ORDERS.c.created_ms, ORDERS.c.reference)
         return [_stored(row) for row in await self._database.read(lambda connection: connection.execute(query).all())]
+
+    async def count_pending(self) -> int:
+        """How many are neither recorded nor refused."""
+        query = select(func.count()).select_from(ORDERS).where(_UNDECIDED)
+        return await self._database.read(lambda connection: connection.execute(query).scalar_one())
 
     async def newest(self) -> list[StoredOrder]:
         """At most SHOWN_MAX, newest first, but before all others those that wait."""
