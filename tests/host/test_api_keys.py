@@ -77,6 +77,15 @@ async def test_a_key_asks_what_its_terms_allow(
     assert (await client.get("/v1/models")).status_code == 200, "any key may look"
 
 
+async def test_a_kept_answer_is_not_repeated_to_a_key_that_could_not_have_asked(town: Town) -> None:
+    await town.node()
+    again = {"idempotency-key": "one"}
+    assert (await town.client().post(PATH, json=request(), headers=again)).status_code == 200
+    for terms, code in (({"permission": "read_only"}, "permission_denied"), ({"models": ["x"]}, "model_not_allowed")):
+        answer = await town.client(await new_key(town, **terms)).post(PATH, json=request(), headers=again)
+        check_shape(answer, 403, "permission_error", code)
+
+
 async def test_a_read_only_key_sees_the_receipts_of_its_account(town: Town) -> None:
     await town.node()
     request_id = (await town.chat()).headers["x-request-id"]
