@@ -9,9 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from pinaivu_shared.canonical import Digest, DuplicateKeyError, convert, encode, parse_json
-from pinaivu_shared.error_body import service_error
+from pinaivu_shared.canonical import Digest, convert, encode
 from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.evidence_json import parse_evidence
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import BASIS_POINTS
 from pinaivu_shared.second_score import Bid, Transcript, tie_break, verify_transcript
@@ -91,14 +91,7 @@ def read_transcript(raw: bytes) -> Transcript:
     that has a shape that none can have, does not come out of its own bids, or is not the one that the bundle's receipt
     names.
     """
-    if refusal := service_error(raw):
-        raise UnreadableError(f"transcript: this is the service's error: {refusal}")
-    try:
-        found = parse_json(raw)
-    except DuplicateKeyError as error:
-        raise VerificationError("transcript", str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"transcript: not JSON: {error}") from error
+    found = parse_evidence(raw, what="transcript", check="transcript")
     bundled = isinstance(found, dict) and "receipt" in found
     content = found.get("transcript") if bundled else found
     if not isinstance(content, dict) or "rule" not in content:

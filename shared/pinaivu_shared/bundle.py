@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
-from pinaivu_shared.canonical import DuplicateKeyError, Hex32, convert, decode, encode, parse_json
+from pinaivu_shared.canonical import Hex32, convert, decode, encode
 from pinaivu_shared.commitments import request_commitment, response_commitment
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch, verify_epoch_archived
-from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.evidence_json import parse_evidence
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
 from pinaivu_shared.manifest import KeyManifest
@@ -71,14 +71,7 @@ def parse_bundle(raw: bytes) -> Bundle:
     """
     if len(raw) > MAX_BUNDLE_BYTES:
         raise UnreadableError(f"bundle: {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are allowed")
-    if refusal := service_error(raw):
-        raise UnreadableError(f"bundle: this is the service's error: {refusal}")
-    try:
-        parsed = parse_json(raw)
-    except DuplicateKeyError as error:
-        raise VerificationError("bundle", str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"bundle: not JSON: {error}") from error
+    parsed = parse_evidence(raw, what="bundle", check="bundle")
     if not isinstance(parsed, dict) or not isinstance(parsed.get("receipt"), dict):
         raise UnreadableError("bundle: not a JSON object with a receipt in it")
     return convert(parsed, Bundle, check="bundle")

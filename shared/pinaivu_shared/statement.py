@@ -8,11 +8,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from pinaivu_shared.canonical import DuplicateKeyError, convert, encode, parse_json
+from pinaivu_shared.canonical import convert, encode
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch, verify_epoch_archived
-from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import UnreadableError, VerificationError
+from pinaivu_shared.evidence_json import parse_evidence
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.leaves import MAX_STATEMENT_RECEIPTS, StatementLeaf, verify_leaf, verify_statement_signature
 from pinaivu_shared.log.grammar import read_base64
@@ -69,14 +69,7 @@ def parse_statement(raw: bytes) -> StatementBundle:
     """
     if len(raw) > MAX_STATEMENT_BYTES:
         raise UnreadableError(f"statement: {len(raw)} bytes, at most {MAX_STATEMENT_BYTES} are allowed")
-    if refusal := service_error(raw):
-        raise UnreadableError(f"statement: this is the service's error: {refusal}")
-    try:
-        parsed = parse_json(raw)
-    except DuplicateKeyError as error:
-        raise VerificationError("statement bundle", str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"statement: not JSON: {error}") from error
+    parsed = parse_evidence(raw, what="statement", check="statement bundle")
     if not isinstance(parsed, dict) or not isinstance(parsed.get("statement"), dict):
         raise UnreadableError("statement: not a JSON object with a statement in it")
     return convert(parsed, StatementBundle, check="statement bundle")
