@@ -75,19 +75,20 @@ class QuoteBook:
         A suspended node is not there; one has as many slots as its quote says, and over all its models no more than
         its standing allows.
         """
-        standing = [
-            one
+        terms = self._configuration.nodes
+        current = (
+            (one, self._quality.standing(one.quote.node_id, terms))
             for one in self._quotes[model].values()
-            if one.quote.expires_ms > now_ms
-            and one.quote.node_id not in excluded
-            and not self._is_suspended(one.quote.node_id, now_ms)
-        ]
-        if not standing:
+            if one.quote.expires_ms > now_ms and one.quote.node_id not in excluded
+        )
+        present = [(one, node) for one, node in current if node.suspended_until_ms <= now_ms]
+        if not present:
             return Ineligible("no_node")
-        fitting = [one for one in standing if one.quote.context_length > prompt_tokens]
+        fitting = [(one, node) for one, node in present if one.quote.context_length > prompt_tokens]
         if not fitting:
             return Ineligible("context_length_exceeded")
-        return [one for one in fitting if self._has_free_slot(one.quote)] or Ineligible("no_free_slot")
+        free = [one for one, node in fitting if self._has_free_slot(one.quote, allowed=node.slots)]
+        return free or Ineligible("no_free_slot")
 
     def quotes_of(self, node_id: str) -> Iterator[Quote]:
         """The node's standing quotes, expired ones among them."""
@@ -118,11 +119,7 @@ class QuoteBook:
         if not self._running_in_all[node_id]:
             del self._running_in_all[node_id]
 
-    def _is_suspended(self, node_id: str, now_ms: int) -> bool:
-        return self._quality.standing(node_id, self._configuration.nodes).suspended_until_ms > now_ms
-
-    def _has_free_slot(self, quote: Quote) -> bool:
-        allowed = self._quality.standing(quote.node_id, self._configuration.nodes).slots
+    def _has_free_slot(self, quote: Quote, *, allowed: int) -> bool:
         return (
             self.running(quote.node_id, quote.model) < quote.slots
             and self._running_in_all.get(quote.node_id, 0) < allowed

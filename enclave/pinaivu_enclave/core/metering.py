@@ -86,24 +86,23 @@ def is_absurd(proof: Proof, award: Award, limits: MeteringLimits) -> bool:
 def judged_decline(job: Job, reason: str, limits: MeteringLimits) -> str:
     """The reason of a failed attempt: a job that surely fits the node's own context is not too long for it."""
     longest = job.award.request_bytes + limits.template_allowance + job.award.max_completion_tokens
-    if reason == "context_length_exceeded" and longest <= job.context_length:
-        return "false_decline"
-    return reason
+    return _decline(reason, needed=longest, context_length=job.context_length)
 
 
 def judged_attempts(job: Job, metered: Metered) -> tuple[FailedAttempt, ...]:
     """The failed attempts as the receipt states them: an answer shows what would have fitted its declined contexts."""
     needed = metered.prompt_tokens + job.award.max_completion_tokens
-    return tuple(
-        FailedAttempt(node_id=one.node_id, reason=_judged(one, needed if metered.completion_tokens else None))
-        for one in job.failed
-    )
+
+    def reason(one: Failure) -> str:
+        if not metered.completion_tokens:
+            return one.reason
+        return _decline(one.reason, needed=needed, context_length=one.context_length)
+
+    return tuple(FailedAttempt(node_id=one.node_id, reason=reason(one)) for one in job.failed)
 
 
-def _judged(failure: Failure, needed: int | None) -> str:
-    if failure.reason == "context_length_exceeded" and needed is not None and needed <= failure.context_length:
-        return "false_decline"
-    return failure.reason
+def _decline(reason: str, *, needed: int, context_length: int) -> str:
+    return "false_decline" if reason == "context_length_exceeded" and needed <= context_length else reason
 
 
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:
