@@ -142,6 +142,8 @@ class Job:
         """What was handed over, counted again where that can be done."""
         delivery = self._sink.delivered(attempt.answer, complete=complete)
         recounter, model = self._market.recounter, self._order.command.model
+        if not recounter.knows(model):
+            return delivery
         return msgspec.structs.replace(
             delivery,
             recounted_tokens=await recounter.count_answer(attempt.answer.choice(), model=model),

@@ -30,6 +30,10 @@ class Recounter:
     def __init__(self, tokenizers: Mapping[str, "Tokenizer"]) -> None:
         self._tokenizers = dict(tokenizers)
 
+    def knows(self, model: str) -> bool:
+        """Whether the model's tokenizer is there."""
+        return model in self._tokenizers
+
     async def count_answer(self, choice: Mapping[str, Any], *, model: str) -> int | None:
         """Tokens of an answer's choice; None where the tokenizer is not known, or there is more to it than text.
 
@@ -43,7 +47,7 @@ class Recounter:
 
     async def count_prompt(self, forwarded: bytes, *, model: str) -> int | None:
         """Tokens that a request's text can have, its template's own aside; None as above."""
-        if model not in self._tokenizers:
+        if not self.knows(model):
             return None
         request = msgspec.json.decode(forwarded)
         texts = [text for message in request["messages"] for text in _texts(message)]
