@@ -6,37 +6,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.shared import bidding
+from tests.shared.bidding import LOT
 
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.configuration import MAX_NODES
 from pinaivu_shared.errors import VerificationError
-from pinaivu_shared.second_score import Bid, Lot, run_auction, verify_transcript
+from pinaivu_shared.second_score import Bid, run_auction, verify_transcript
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Award
 from pinaivu_shared.wire import link
 
 from .market import OTHER_MODEL, Market, Node
 
-LOT = Lot(
-    request_id="req_01m7q5cqg04s5atv5pvmggzb6k",
-    attempt=1,
-    model="m",
-    prompt_tokens=100,
-    completion_tokens=200,
-    input_reserve_price=40_000,
-    output_reserve_price=120_000,
-)
-
 
 def bid(number: int, input_price: int, output_price: int, *, quality: int = 7500, operator: str = "") -> Bid:
-    return Bid(
-        node_id=f"node_{number:032x}",
-        operator=operator or f"operator-{number}",
-        quote="sha256:" + "0" * 64,
-        input_price=input_price,
-        output_price=output_price,
-        quality_bps=quality,
-    )
+    return bidding.bid(number, input_price, output_price, quality=quality, operator=operator)
 
 
 bids = st.lists(

@@ -18,6 +18,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.shared import bidding
+from tests.shared.bidding import LOT
 
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.money import amount_owed
@@ -25,26 +27,10 @@ from pinaivu_shared.second_score import Bid, Lot, Transcript, run_auction, tie_b
 
 INPUT_RESERVE, OUTPUT_RESERVE = 40_000, 120_000
 SELF = 999
-LOT = Lot(
-    request_id="req_01m7q5cqg04s5atv5pvmggzb6k",
-    attempt=1,
-    model="m",
-    prompt_tokens=100,
-    completion_tokens=200,
-    input_reserve_price=INPUT_RESERVE,
-    output_reserve_price=OUTPUT_RESERVE,
-)
 
 
 def bid(number: int, prices: tuple[int, int], quality: int = 7500, operator: str = "") -> Bid:
-    return Bid(
-        node_id=f"node_{number:032x}",
-        operator=operator or f"operator-{number}",
-        quote="sha256:" + "0" * 64,
-        input_price=prices[0],
-        output_price=prices[1],
-        quality_bps=quality,
-    )
+    return bidding.bid(number, *prices, quality=quality, operator=operator)
 
 
 def mine(prices: tuple[int, int], quality: int) -> Bid:

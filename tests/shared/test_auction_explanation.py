@@ -7,6 +7,8 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.shared import bidding
+from tests.shared.bidding import LOT
 
 from pinaivu_shared.auction_explanation import Explanation, explain, read_transcript
 from pinaivu_shared.auction_report import explanation_fields, explanation_lines
@@ -15,26 +17,9 @@ from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.second_score import Bid, Lot, Transcript, run_auction
 
-LOT = Lot(
-    request_id="req_01m7q5cqg04s5atv5pvmggzb6k",
-    attempt=1,
-    model="m",
-    prompt_tokens=100,
-    completion_tokens=200,
-    input_reserve_price=40_000,
-    output_reserve_price=120_000,
-)
-
 
 def bid(number: int, input_price: int, output_price: int, *, quality: int = 10_000, operator: str = "") -> Bid:
-    return Bid(
-        node_id=f"node_{number:032x}",
-        operator=operator or f"operator-{number}",
-        quote="sha256:" + "0" * 64,
-        input_price=input_price,
-        output_price=output_price,
-        quality_bps=quality,
-    )
+    return bidding.bid(number, input_price, output_price, quality=quality, operator=operator)
 
 
 def explained(*bids: Bid, lot: Lot = LOT) -> Explanation:
