@@ -149,11 +149,11 @@ def check_verdict(place: Place, folder: Path, name: str, *, stream: bool) -> Non
         assert not place.suspensions(cheat.node_id)
 
 
-def is_suspended(place: Place, node_id: str, *, within: int) -> bool:
+def is_suspended(place: Place, node_id: str, *, within: int, times: int = 1) -> bool:
     """Whether the log says so by the time that so many more jobs are in it."""
     for _ in range(within):
         place.receipt(place.ask())
-        if place.suspensions(node_id):
+        if len(place.suspensions(node_id)) >= times:
             return True
     return False
 
@@ -260,6 +260,7 @@ def test_a_suspended_cheat_wins_nothing_until_it_may_come_back(place: Place, tmp
         assert state.quality.standing(cheat.node_id, state.terms).quality_bps <= state.terms.prior_bps // 2
         while place.receipt(place.ask()).node_id != cheat.node_id:
             assert len(place.suspensions(cheat.node_id)) == 1
+        assert is_suspended(place, cheat.node_id, within=50, times=2)
         _, second = place.suspensions(cheat.node_id)
         assert second.suspended_ms >= first.until_ms
         assert second.until_ms - second.suspended_ms == 2 * SHORT.suspension_ms
