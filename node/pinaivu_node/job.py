@@ -103,7 +103,11 @@ class Job:
     async def _stream(self, served: Served) -> None:
         limit, model = self._award.max_completion_tokens, served.model
         request = engine_request(
-            self._checked.request, model=model.engine_name, limit=limit, extras=model.extras, tools=model.tools
+            self._checked.request,
+            model=model.engine_name,
+            limit=limit,
+            extras=model.extras,
+            tools="tools" in model.capabilities,
         )
         async with served.engine.answer(request) as answer:
             try:

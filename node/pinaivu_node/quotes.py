@@ -61,6 +61,7 @@ class QuoteBook:
             output_price=terms.output_price,
             slots=terms.slots,
             context_length=terms.context_length,
+            capabilities=terms.capabilities,
             expires_ms=now_ms + self.lifetime_ms,
         )
         signed = sign_as_node("quote", encode(quote), self._identity.key)

@@ -11,6 +11,7 @@ import msgspec
 
 from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_shared.configuration import Configuration
+from pinaivu_shared.terms import Capabilities
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class QuoteTerms(msgspec.Struct, frozen=True, kw_only=True):
     output_price: int
     slots: int
     context_length: int
+    capabilities: Capabilities
 
 
 class ForSale(msgspec.Struct, frozen=True):
@@ -110,4 +112,5 @@ def _terms(model: ServedModel, tariff: Tariff, slots: int) -> QuoteTerms:
         output_price=prices.output_price,
         slots=slots,
         context_length=model.context_length,
+        capabilities=model.capabilities,
     )

@@ -23,6 +23,21 @@ Amount = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
 Ed25519Signature = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{128}\Z")]
 OperatorName = Annotated[str, msgspec.Meta(pattern=r"\A[!-?A-~]{1,31}\Z")]
 Reference = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
+Capability = Literal[
+    "chat",
+    "completions",
+    "embeddings",
+    "images",
+    "json_object",
+    "json_schema",
+    "logprobs",
+    "multiple_choices",
+    "reasoning_effort",
+    "tools",
+]
+"""What a node's engine can do with a model; a job names what it needs. The first three are kinds of jobs:
+`POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`."""
+Capabilities = Annotated[tuple[Capability, ...], msgspec.Meta(min_length=1, max_length=32)]
 Slots = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 
@@ -65,7 +80,7 @@ class Registered(CanonicalStruct, frozen=True):
 
 
 class Quote(CanonicalStruct, frozen=True):
-    """Node: a standing offer for one model; one with a later sequence replaces it."""
+    """Node: a standing offer for one model; one with a later sequence replaces it. `capabilities` are sorted."""
 
     session: SessionId
     sequence: Natural
@@ -75,6 +90,7 @@ class Quote(CanonicalStruct, frozen=True):
     output_price: PositivePrice
     slots: Slots
     context_length: TokenCount
+    capabilities: Capabilities
     expires_ms: Natural
 
 

@@ -107,7 +107,7 @@ def _open_jobs(market: Market) -> None:
 
 
 def _eligible(book: QuoteBook) -> list[Bid]:
-    found = book.eligible(MODEL, prompt_tokens=100, excluded=frozenset(), now_ms=START_MS)
+    found = book.eligible(MODEL, needs=("chat",), prompt_tokens=100, excluded=frozenset(), now_ms=START_MS)
     assert not isinstance(found, Ineligible)
     quality, terms = book._quality, book._configuration.nodes
     return [bid_of(one, quality_bps=quality.standing(one.quote.node_id, terms).quality_bps) for one in found]
@@ -131,6 +131,7 @@ def _quote(number: int, model: str, chance: random.Random) -> StandingQuote:
         output_price=chance.randint(1, LOT.output_reserve_price),
         slots=64,
         context_length=2048,
+        capabilities=("chat",),
         expires_ms=START_MS + 60_000,
     )
     return StandingQuote(quote, "sha256:" + "0" * 64, f"operator-{number}")

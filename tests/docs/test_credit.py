@@ -106,7 +106,9 @@ def test_what_is_held_is_what_the_enclave_holds() -> None:
     shown = table_rows(section(PAGE, "What a request holds"))[1:]
     assert len(shown) == 2
     for limit, tokens, held in shown:
-        job = OpenJob("r", "a", "m", "", "", request_bytes=800, max_tokens=0 if limit == "none" else int(limit))
+        job = OpenJob(
+            "r", "a", "m", "", "", request_bytes=800, max_tokens=0 if limit == "none" else int(limit), needs=("chat",)
+        )
         limits = full_limits(job, context_length=8192, template_allowance=64)
         assert tokens == f"{limits.prompt} + {limits.completion}"
         assert int(held) == charge_on(Prices(40_000, 120_000).cap(limits), 500)

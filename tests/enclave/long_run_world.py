@@ -101,6 +101,7 @@ class LongRun:
             forwarded_commitment=digest_of(b"forwarded"),
             request_bytes=self.chance.choice([*[1, 40, 400, 4_000, 20_000] * 6, 100_000]),
             max_tokens=self.chance.choice([0, 1, 20, 200]),
+            needs=("chat",),
         )
         answer = self.told(opened)
         if isinstance(answer, link.Awarded):

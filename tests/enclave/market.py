@@ -151,6 +151,7 @@ class Market:
             forwarded_commitment=digest_of(b"forwarded"),
             request_bytes=400,
             max_tokens=100,
+            needs=("chat",),
         )
         return self.apply(msgspec.structs.replace(request, **changes))
 
@@ -222,6 +223,7 @@ class Node:
             output_price=output_price,
             slots=4,
             context_length=2048,
+            capabilities=("chat",),
             expires_ms=self.market.now_ms + 60_000,
         )
         signed = sign_as_node("quote", encode(msgspec.structs.replace(quote, **changes)), self.key)

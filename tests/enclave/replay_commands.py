@@ -105,6 +105,7 @@ class Replay:
             output_price=60_000 + 7 * number,
             slots=2,
             context_length=4096,
+            capabilities=("chat",),
             expires_ms=NOW_MS + 60_000,
         )
         # Sealing takes fresh randomness, so the quote is posted as if it had been opened already.
@@ -126,6 +127,7 @@ def main() -> None:
             forwarded_commitment=digest_of(b"forwarded"),
             request_bytes=100 + number,
             max_tokens=50,
+            needs=("chat",),
         )
         answer = replay.apply(asked)
         if not isinstance(answer, link.Awarded):

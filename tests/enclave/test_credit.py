@@ -241,6 +241,7 @@ def request(request_bytes: int, max_tokens: int) -> link.OpenJob:
         forwarded_commitment=digest_of(b""),
         request_bytes=request_bytes,
         max_tokens=max_tokens,
+        needs=("chat",),
     )
 
 

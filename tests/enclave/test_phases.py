@@ -89,6 +89,7 @@ def opened_again(node: Node, job: link.Awarded) -> Any:
         forwarded_commitment=digest_of(b"forwarded"),
         request_bytes=400,
         max_tokens=100,
+        needs=("chat",),
     )
 
 

@@ -107,6 +107,7 @@ def open_job(market: Market) -> link.OpenJob:
         forwarded_commitment="sha256:" + "22" * 32,
         request_bytes=400,
         max_tokens=100,
+        needs=("chat",),
     )
 
 

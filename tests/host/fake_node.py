@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,9 +20,10 @@ from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.sealing import seal
 from pinaivu_shared.signed import Signed, sign_as_node
-from pinaivu_shared.terms import Acceptance, Award, Challenge, Proof, Quote, Registration
+from pinaivu_shared.terms import Acceptance, Award, Capabilities, Capability, Challenge, Proof, Quote, Registration
 from pinaivu_shared.wire import node as wire
 
+EVERYTHING: Capabilities = get_args(Capability)
 Script = Callable[["Offered"], Awaitable[None]]
 QUOTED_FOR_MS = 300_000
 
@@ -144,11 +145,12 @@ class FakeNode:
         slots: int = 1000,
         rank: int = 0,
         operator: str = "operator",
+        capabilities: Capabilities = EVERYTHING,
     ) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.public_key = self.key.public_key().public_bytes_raw()
         self.node_id = node_id_of(self.public_key)
-        self.script, self.models, self.slots = script, tuple(models), slots
+        self.script, self.models, self.slots, self.capabilities = script, tuple(models), slots, capabilities
         self.rank, self.operator = rank, operator
         self.offers: list[Award] = []
         self.cancels: list[str] = []
@@ -241,6 +243,7 @@ class FakeNode:
             output_price=max(1, terms.output_reserve_price * hundredths // 100),
             slots=self.slots,
             context_length=100_000,
+            capabilities=self.capabilities,
             expires_ms=now_ms() + QUOTED_FOR_MS,
         )
         signed = msgspec.msgpack.encode(sign_as_node("quote", encode(quote), self.key))

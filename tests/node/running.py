@@ -43,7 +43,9 @@ class StandingEngine(EngineSupervisor):
             await trio.sleep_forever()
 
     def become_ready(self, *names: str, context_length: int = 4096) -> None:
-        models = (ServedModel(name, "llama", context_length, tools=False, extras={}) for name in names or (MODEL,))
+        models = (
+            ServedModel(name, "llama", context_length, capabilities=("chat",), extras={}) for name in names or (MODEL,)
+        )
         self._set(Offering(self.engine, tuple(models)))
 
     def fail(self) -> None:

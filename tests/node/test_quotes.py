@@ -15,7 +15,7 @@ from .market import CONFIGURATION, MODEL, NODE, NOW_MS, Enclave
 
 LIFETIME_MS = 30_000
 GRACE_MS = 60_000
-TERMS = QuoteTerms(model=MODEL, input_price=1, output_price=2, slots=3, context_length=4096)
+TERMS = QuoteTerms(model=MODEL, input_price=1, output_price=2, slots=3, context_length=4096, capabilities=("chat",))
 ENCLAVE = Enclave()
 
 

@@ -14,7 +14,7 @@ NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_siz
 
 
 def served(*names: str) -> list[ServedModel]:
-    return [ServedModel(name, name, 4096, tools=False, extras={}) for name in names]
+    return [ServedModel(name, name, 4096, capabilities=("chat",), extras={}) for name in names]
 
 
 def slots_of(tariff: Tariff, *names: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pinaivu_enclave.core.commands import RefusedQuoteError
 from pinaivu_enclave.core.quality_book import QualityBook
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.second_score import Bid
-from pinaivu_shared.terms import Quote
+from pinaivu_shared.terms import Capabilities, Quote
 from pinaivu_shared.wire.link import RefusedReason
 
 
@@ -68,9 +68,9 @@ class QuoteBook:
                 del quotes[node_id]
 
     def eligible(
-        self, model: str, *, prompt_tokens: int, excluded: frozenset[str], now_ms: int
+        self, model: str, *, needs: Capabilities, prompt_tokens: int, excluded: frozenset[str], now_ms: int
     ) -> list[StandingQuote] | Ineligible:
-        """Quotes for the model that are unexpired, hold the prompt, have a free slot and are not excluded.
+        """Quotes for the model that are unexpired, not excluded, can do it, hold the prompt and have a free slot.
 
         A suspended node is not there; one has as many slots as its quote says, and over all its models no more than
         its standing allows.
@@ -84,7 +84,10 @@ class QuoteBook:
         present = [(one, node) for one, node in current if node.suspended_until_ms <= now_ms]
         if not present:
             return Ineligible("no_node")
-        fitting = [(one, node) for one, node in present if one.quote.context_length > prompt_tokens]
+        able = [(one, node) for one, node in present if set(needs).issubset(one.quote.capabilities)]
+        if not able:
+            return Ineligible("no_capable_node")
+        fitting = [(one, node) for one, node in able if one.quote.context_length > prompt_tokens]
         if not fitting:
             return Ineligible("context_length_exceeded")
         free = [one for one, node in fitting if self._has_free_slot(one.quote, allowed=node.slots)]

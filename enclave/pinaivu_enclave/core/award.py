@@ -103,7 +103,11 @@ class AwardOffice:
         self, request: OpenJob, attempt: int, excluded: frozenset[str], now_ms: int, *, own_hold: int = 0
     ) -> _Offer | Ineligible:
         eligible = self._book.eligible(
-            request.model, prompt_tokens=least_prompt_tokens(request), excluded=excluded, now_ms=now_ms
+            request.model,
+            needs=request.needs,
+            prompt_tokens=least_prompt_tokens(request),
+            excluded=excluded,
+            now_ms=now_ms,
         )
         if isinstance(eligible, Ineligible):
             return eligible

@@ -57,6 +57,7 @@ def make_order(request_id: str, body: dict[str, Any], chat: ChatRequest, caller:
             forwarded_commitment=forwarded_commitment(part, salt),
             request_bytes=len(forwarded),
             max_tokens=min(chat.max_answer_tokens(), TOKENS_MAX),
+            needs=("chat",),
         )
     except VerificationError as error:
         raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None

@@ -13,6 +13,7 @@ import trio
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.request import engine_request
+from pinaivu_shared.terms import Capabilities
 
 PROBE_SECONDS: Final = 300
 """Ollama loads a model when it is first asked, which takes minutes for a large one."""
@@ -32,7 +33,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     name: str
     engine_name: str
     context_length: int
-    tools: bool
+    capabilities: Capabilities
     extras: Mapping[str, Any]
 
 
@@ -74,14 +75,19 @@ def _served(
 ) -> ServedModel:
     engine_name = entry["id"]
     told = _told_context(entry, properties, loaded)
-    capabilities = _mapping(properties, "chat_template_caps")
     return ServedModel(
         name=name,
         engine_name=engine_name,
         context_length=min(told or bound or DEFAULT_CONTEXT, bound or _MAX_CONTEXT),
-        tools=capabilities.get("supports_tool_calls") is not False,
+        capabilities=_capabilities(properties),
         extras=_extras(entry, properties),
     )
+
+
+def _capabilities(properties: Mapping[str, Any]) -> Capabilities:
+    template = _mapping(properties, "chat_template_caps")
+    tools: Capabilities = ("tools",) if template.get("supports_tool_calls") is not False else ()
+    return ("chat", "images", "json_object", "json_schema", "logprobs", "reasoning_effort", *tools)
 
 
 def _told_context(entry: Mapping[str, Any], properties: Mapping[str, Any], loaded: Mapping[str, Any]) -> int:

@@ -11,8 +11,9 @@ import msgspec
 
 from pinaivu_shared.ids import AccountId, RequestId, SessionId
 from pinaivu_shared.signed import Signed
+from pinaivu_shared.terms import Capabilities
 
-LINK_PROTOCOL: Final = 3
+LINK_PROTOCOL: Final = 4
 MAX_FRAME_BYTES: Final = 1 << 20
 RESUME_BATCH_BYTES: Final = 512 * 1024
 MAX_SEALED_VAULT_BYTES: Final = 6144
@@ -22,7 +23,13 @@ Instance = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Commitment = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 RefusedReason = Literal[
-    "unknown_model", "no_node", "no_free_slot", "context_length_exceeded", "insufficient_credit", "credit_held"
+    "unknown_model",
+    "no_node",
+    "no_capable_node",
+    "no_free_slot",
+    "context_length_exceeded",
+    "insufficient_credit",
+    "credit_held",
 ]
 Reason = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_]{0,64}\Z")]
 
@@ -177,7 +184,8 @@ class OrderRecorded(LinkMessage, frozen=True):
 class OpenJob(LinkMessage, frozen=True):
     """Host: hold an auction for this request, on credit of this account.
 
-    `request_bytes` is the canonical length of the forwarded part. `max_tokens` 0 means up to the context's end.
+    `request_bytes` is the canonical length of the forwarded part. `max_tokens` 0 means up to the context's end, and is
+    over all choices together. `needs` are sorted; only nodes whose quote has them all are eligible.
     """
 
     request_id: RequestId
@@ -187,6 +195,7 @@ class OpenJob(LinkMessage, frozen=True):
     forwarded_commitment: Commitment
     request_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
     max_tokens: Tokens
+    needs: Capabilities
 
 
 class Awarded(LinkMessage, frozen=True):

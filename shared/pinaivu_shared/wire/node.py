@@ -13,7 +13,7 @@ from pinaivu_shared.ids import RequestId
 from pinaivu_shared.signed import Signed
 
 NODE_PATH: Final = "/node/v1/connect"
-NODE_PROTOCOL: Final = 2
+NODE_PROTOCOL: Final = 3
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """From the gateway: an Offer holds a whole request."""
 MAX_NODE_MESSAGE_BYTES: Final = 1024 * 1024

@@ -52,7 +52,14 @@ class ReusedSequence(Cheat):
             assert self.market is not None
             book = QuoteBook(self.market, self.means.identity, Sequence(), lifetime_ms=_LIFETIME_MS)
             model = self.market.configuration.models[0].model
-            terms = QuoteTerms(model=model, input_price=1, output_price=1, slots=1, context_length=_CONTEXT_TOKENS)
+            terms = QuoteTerms(
+                model=model,
+                input_price=1,
+                output_price=1,
+                slots=1,
+                context_length=_CONTEXT_TOKENS,
+                capabilities=("chat",),
+            )
             await wire.send(book.quote(terms, now_ms=self.means.now_ms()))
             self.tell("cheated")
 

@@ -50,7 +50,7 @@ async def test_the_context_is_what_the_engine_says(
 ) -> None:
     model = await found(listed, TOKEN, props, loaded)
     assert (model.name, model.context_length, list(model.extras)) == ("m:1b", context, extras)
-    assert model.tools is (props is NOT_FOUND)
+    assert ("tools" in model.capabilities) is (props is NOT_FOUND)
 
 
 @pytest.mark.trio
