@@ -17,7 +17,7 @@ SALT_BYTES: Final = 32
 FORWARDED_FIELDS: Final = frozenset({
     "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "n", "stop", "seed",
     "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "parallel_tool_calls", "reasoning_effort",
+    "parallel_tool_calls", "reasoning_effort", "prompt", "suffix", "echo", "input", "dimensions",
 })  # fmt: skip
 """What of a request a node gets to see; the rest (end users' identifiers, storage hints) stays at the gateway."""
 
