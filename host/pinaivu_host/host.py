@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,8 +14,10 @@ from pinaivu_host.gateway.admin import Admin
 from pinaivu_host.gateway.admin_keys import AdminKeys
 from pinaivu_host.gateway.admin_orders import AdminOrders
 from pinaivu_host.gateway.app import Gateway, route, websocket_route
+from pinaivu_host.gateway.asking import DEFAULT_BODY_BYTES_MAX, Asking
 from pinaivu_host.gateway.attestation import Attestation
-from pinaivu_host.gateway.chat import DEFAULT_BODY_BYTES_MAX, ChatCompletions
+from pinaivu_host.gateway.chat import read_chat
+from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.market import Market
@@ -79,6 +82,7 @@ class HostSettings:
     queue_max: int = 1024
     recounter: Recounter = NO_RECOUNTS
     drain_ms: int = 25_000
+    cors_origins: tuple[str, ...] = ()
 
 
 class Host:
@@ -125,7 +129,7 @@ class Host:
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
-        self.app: Final = Gateway(self._routes(), self.market.metrics)
+        self.app: Final = Gateway(self._routes(), self.market.metrics, Cors(settings.cors_origins))
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -159,7 +163,7 @@ class Host:
 
     def _routes(self) -> list[BaseRoute]:
         settings, market = self._settings, self.market
-        chat = ChatCompletions(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
+        asking = Asking(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
         pricing = Pricing(self._configuration)
         models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
         usage = Usage(self._database)
@@ -179,7 +183,7 @@ class Host:
             evidence=market.evidence,
         )
         return [
-            route("/v1/chat/completions", "POST", chat),
+            route("/v1/chat/completions", "POST", partial(asking.serve, read_chat)),
             route("/v1/models", "GET", models.list),
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/pricing", "GET", pricing.list),

@@ -10,8 +10,7 @@ from tests.host.shape import check_shape
 from tests.host.town import Town, request
 
 from pinaivu_host.gateway.body import parse_object
-from pinaivu_host.gateway.chat_request import read_chat_request
-from pinaivu_host.gateway.chat_rules import check_chat
+from pinaivu_host.gateway.chat import read_chat
 from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError
 from pinaivu_host.gateway.order import Order, make_order, new_request_id
 from pinaivu_host.store.accounts import Caller
@@ -24,9 +23,7 @@ CALLER = Caller("acct_x", 1, disabled=False, terms=KeyTerms(name="", permission=
 def order(raw: bytes) -> Order:
     """Do what the chat endpoint does with a body, up to the auction."""
     body = parse_object(raw)
-    chat = read_chat_request(body)
-    check_chat(chat)
-    return make_order(new_request_id(), body, chat, CALLER)
+    return make_order(new_request_id(), body, read_chat(body), CALLER)
 
 
 def refused(fields: dict[str, Any]) -> ApiError:
@@ -90,7 +87,7 @@ def test_fields_that_are_wrong_are_422_and_named(fields: dict[str, Any], param: 
         ({"stream_options": {"include_usage": True}}, "invalid_request", "stream_options"),
         ({"stream": False, "stream_options": {}}, "invalid_request", "stream_options"),
         ({"top_logprobs": 2}, "invalid_request", "top_logprobs"),
-        ({"n": 2}, "unsupported_parameter", "n"),
+        ({"n": 9}, "unsupported_parameter", "n"),
         ({"logit_bias": {"5": 1}}, "unsupported_parameter", "logit_bias"),
         ({"functions": []}, "unsupported_parameter", "functions"),
         ({"function_call": "auto"}, "unsupported_parameter", "function_call"),
@@ -158,7 +155,7 @@ def test_what_clients_really_send_is_accepted(fields: dict[str, Any]) -> None:
 async def test_a_wrong_request_never_comes_to_auction(town: Town) -> None:
     await town.node()
     check_shape(await town.chat(temperature=3), 422, "invalid_request_error", "invalid_value")
-    check_shape(await town.chat(n=3), 400, "invalid_request_error", "unsupported_parameter")
+    check_shape(await town.chat(n=9), 400, "invalid_request_error", "unsupported_parameter")
     assert not town.enclave.all_of(OpenJob)
 
 

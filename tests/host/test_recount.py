@@ -29,12 +29,12 @@ def choice(content: str | None, **more: Any) -> dict[str, Any]:
     [("The capital of France is Paris.", 9), ("fox", 1), ('{"a": 1}', 8), ("<|im_end|>", 1), ("Grüße 你好", 14)],
 )
 async def test_a_text_has_the_tokens_of_its_model(recounter: Recounter, text: str, tokens: int) -> None:
-    assert await recounter.count_answer(choice(text), model="pinaivu-tiny") == tokens
+    assert await recounter.count_answer([choice(text)], model="pinaivu-tiny") == tokens
 
 
 async def test_a_long_text_is_counted_as_a_short_one(recounter: Recounter) -> None:
     assert (
-        await recounter.count_answer(choice("fox\n" * AT_ONCE_CHARACTERS), model="pinaivu-tiny")
+        await recounter.count_answer([choice("fox\n" * AT_ONCE_CHARACTERS)], model="pinaivu-tiny")
         == 2 * AT_ONCE_CHARACTERS
     )
 
@@ -43,12 +43,12 @@ async def test_a_long_text_is_counted_as_a_short_one(recounter: Recounter) -> No
     "answer", [choice(None), choice(""), choice("x", tool_calls=[{"id": "1"}])], ids=["nothing", "empty", "tool call"]
 )
 async def test_what_is_not_only_text_is_not_recounted(recounter: Recounter, answer: dict[str, Any]) -> None:
-    assert await recounter.count_answer(answer, model="pinaivu-tiny") is None
+    assert await recounter.count_answer([answer], model="pinaivu-tiny") is None
 
 
 async def test_a_model_without_a_known_tokenizer_is_not_recounted(recounter: Recounter) -> None:
-    assert await recounter.count_answer(choice("fox"), model="llama3.2:1b") is None
-    assert await load_tokenizers("").count_answer(choice("fox"), model="pinaivu-tiny") is None
+    assert await recounter.count_answer([choice("fox")], model="llama3.2:1b") is None
+    assert await load_tokenizers("").count_answer([choice("fox")], model="pinaivu-tiny") is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.errors import OrderConflictError
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.body import parse_object, read_body
-from pinaivu_host.gateway.chat_request import validated
 from pinaivu_host.gateway.errors import (
     INVALID_VALUE,
     NO_OPERATOR_KEY,
@@ -27,6 +26,7 @@ from pinaivu_host.gateway.errors import (
 )
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.gateway.validation import validated
 from pinaivu_host.operator_orders import OperatorKey, verify_order
 from pinaivu_host.outbox import Outbox
 from pinaivu_host.store.orders import Orders, StoredOrder

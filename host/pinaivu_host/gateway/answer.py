@@ -1,5 +1,6 @@
 """An answer as it is assembled from a node's deltas: what is committed to, what an unstreamed caller gets."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,63 +19,88 @@ class _Call:
         self.arguments: list[str] = []
 
 
+class _Choice:
+    __slots__ = ("calls", "content", "finish_reason", "logprobs")
+
+    def __init__(self) -> None:
+        self.content: list[str] = []
+        self.calls: dict[int, _Call] = {}
+        self.logprobs: list[TokenLogprob] = []
+        self.finish_reason = ""
+
+
 class Answer:
-    """One choice, with log-probabilities if asked to keep them.
+    """One choice or several, with log-probabilities if asked to keep them.
 
     `text_bytes` counts the UTF-8 bytes of content, and of tool calls' names and arguments.
     """
 
-    def __init__(self, *, with_logprobs: bool = False) -> None:
+    def __init__(self, *, choices: int = 1, with_logprobs: bool = False) -> None:
         self._with_logprobs = with_logprobs
-        self._content: list[str] = []
-        self._calls: dict[int, _Call] = {}
-        self._logprobs: list[TokenLogprob] = []
-        self.finish_reason = ""
+        self._choices: Final = [_Choice() for _ in range(choices)]
         self.text_bytes = 0
 
     def add(self, delta: Delta) -> None:
         """Take the next piece."""
+        choice = self._choices[delta.index]
         if delta.content:
-            self._content.append(delta.content)
+            choice.content.append(delta.content)
             self.text_bytes += len(delta.content.encode())
         for piece in delta.tool_calls:
-            self._add_call(piece)
+            self._add_call(choice, piece)
         if self._with_logprobs:
-            self._logprobs.extend(shown_logprobs(delta))
+            choice.logprobs.extend(shown_logprobs(delta))
         if delta.finish_reason:
-            self.finish_reason = delta.finish_reason
+            choice.finish_reason = delta.finish_reason
 
-    def choice(self) -> dict[str, Any]:
-        """The choice as an unstreamed answer shows it, keys in OpenAI's order."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content), "refusal": None}
-        if self._calls:
-            message["content"] = message["content"] or None
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": "".join(call.arguments)},
-                }
-                for _, call in sorted(self._calls.items())
-            ]
-        logprobs = {"content": self._logprobs, "refusal": None} if self._logprobs else None
-        return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": self.finish_reason or None}
+    def content(self, index: int = 0) -> str:
+        """The text of one choice so far."""
+        return "".join(self._choices[index].content)
+
+    def finish_reason(self, index: int = 0) -> str:
+        """Why this choice ended, empty while it has not."""
+        return self._choices[index].finish_reason
+
+    def choices(self) -> list[dict[str, Any]]:
+        """The choices as an unstreamed chat shows them, keys in OpenAI's order."""
+        return [_shown(index, choice) for index, choice in enumerate(self._choices)]
 
     def delivery(self, salt: bytes, *, finished: bool) -> Delivery:
-        """What the enclave is told was delivered: all that was added so far, and its finish_reason if `finished`."""
-        if not (finished or self.text_bytes or self._calls):
+        """What the enclave is told was delivered: all that was added so far, and the finish_reasons if `finished`."""
+        if not (finished or self.text_bytes or any(choice.calls for choice in self._choices)):
             return Delivery(0, "")
-        choice = self.choice()
+        choices = self.choices()
         if not finished:
-            choice["finish_reason"] = None
-        return Delivery(self.text_bytes, response_commitment([choice], salt))
+            for choice in choices:
+                choice["finish_reason"] = None
+        return Delivery(self.text_bytes, response_commitment(choices, salt))
 
-    def _add_call(self, piece: ToolCallDelta) -> None:
-        call = self._calls.setdefault(piece.index, _Call())
+    def _add_call(self, choice: _Choice, piece: ToolCallDelta) -> None:
+        call = choice.calls.setdefault(piece.index, _Call())
         call.id = call.id or piece.id
         call.name = call.name or piece.name
         call.arguments.append(piece.arguments)
         self.text_bytes += len(piece.name.encode()) + len(piece.arguments.encode())
+
+
+def _shown(index: int, choice: _Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(choice.content), "refusal": None}
+    if choice.calls:
+        message["content"] = message["content"] or None
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(call.arguments)}}
+            for _, call in sorted(choice.calls.items())
+        ]
+    logprobs = {"content": choice.logprobs, "refusal": None} if choice.logprobs else None
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason or None}
+
+
+def replayed(deltas: Sequence[Delta], *, choices: int) -> Answer:
+    """The answer that these pieces make."""
+    answer = Answer(choices=choices)
+    for delta in deltas:
+        answer.add(delta)
+    return answer
 
 
 class Alternative(msgspec.Struct, frozen=True):

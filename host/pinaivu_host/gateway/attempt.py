@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
-from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.delivery import CallerStalledError, Sink
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.market import Market
@@ -68,8 +67,9 @@ class Attempt:
         self._wake: Callable[[], None] = _nobody
         self._accepted = False
         self._refused = ""
+        self._ended: set[int] = set()
         self._telling: asyncio.Task[None] | None = None
-        self.answer = Answer(with_logprobs=order.chat.wants_logprobs_at_the_end())
+        self.answer = order.ask.new_answer()
         self.first_token_at: float | None = None
         self.proof: Signed | None = None
 
@@ -78,10 +78,15 @@ class Attempt:
         """Whether a first token came."""
         return self.first_token_at is not None
 
+    @property
+    def _finished(self) -> bool:
+        """Whether every choice has its finish_reason."""
+        return len(self._ended) == self._order.ask.choices
+
     async def run(self) -> None:
         """Relay the answer to the sink, all but its end.
 
-        On return the answer has its finish_reason and `proof` is set. Raises AttemptFailedError, AnswerBrokenError,
+        On return every choice has its finish_reason and `proof` is set. Raises AttemptFailedError, AnswerBrokenError,
         DeclinedError or CallerLeftError otherwise.
         """
         channel = self._offer()
@@ -173,13 +178,14 @@ class Attempt:
         return self.proof is not None
 
     def _check_delta(self, delta: Delta) -> None:
-        if not self._accepted or delta.index != 0 or self.answer.finish_reason:
+        if not self._accepted or delta.index >= self._order.ask.choices or delta.index in self._ended:
             raise self._failure("protocol_violation")
         if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
             self.first_token_at = self._loop.time()
             self._tell(self._report_first_token())
         if delta.finish_reason:
-            self.answer.finish_reason = delta.finish_reason
+            self._ended.add(delta.index)
+        if self._finished:
             self._deadline = min(self._deadline, self._loop.time() + PROOF_LIMIT_S)
 
     def _take_decline(self, decline: Decline) -> None:
@@ -236,13 +242,13 @@ class Attempt:
         if channel.heard_bytes > ANSWER_BYTES_MAX:
             raise self._failure("answer_too_long")
         if self.proof is not None:
-            if not self.answer.finish_reason:
+            if not self._finished:
                 raise self._failure("node_failed")
         elif self._refused:
             raise self._failure(self._refused)
         elif ended:
             raise self._failure("node_disconnected")
-        elif self.answer.finish_reason and now >= self._deadline:
+        elif self._finished and now >= self._deadline:
             raise self._failure("no_proof")
         elif now >= self._deadline or (not self.answering and now >= self._first_token_by):
             raise self._failure("timeout")

@@ -1,10 +1,14 @@
 """What is well formed but cannot be done here, or makes no sense: 400, before any auction (facts of OpenAI's API)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from pinaivu_host.gateway.chat_request import ChatRequest, CustomTool, NamedFunction, OtherChoice
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_IMAGE_URL, UNSUPPORTED_PARAMETER, ApiError
 from pinaivu_host.gateway.messages import AudioPart, FilePart, ImagePart, UserMessage
+from pinaivu_shared.terms import Capability
+
+CHOICES_MAX: Final = 8
 
 
 def check_chat(chat: ChatRequest) -> None:
@@ -16,6 +20,20 @@ def check_chat(chat: ChatRequest) -> None:
         _check_part(number, part)
 
 
+def needs_of(chat: ChatRequest) -> tuple[Capability, ...]:
+    """What an engine must be able to do for it, sorted. `reasoning_effort` is a wish: engines without it go on."""
+    form = "" if chat.response_format is None else chat.response_format.type
+    needed: dict[Capability, bool] = {
+        "images": any(isinstance(part, ImagePart) for _, part in _special_parts(chat)),
+        "json_object": form == "json_object",
+        "json_schema": form == "json_schema",
+        "logprobs": bool(chat.logprobs),
+        "multiple_choices": chat.choices > 1,
+        "tools": bool(chat.tools),
+    }
+    return ("chat", *(capability for capability, is_needed in needed.items() if is_needed))
+
+
 def _check_sense(chat: ChatRequest) -> None:
     if chat.stream_options is not None and not chat.stream:
         raise ApiError(INVALID_REQUEST, "stream_options needs stream: true", param="stream_options")
@@ -25,7 +43,7 @@ def _check_sense(chat: ChatRequest) -> None:
 
 def _check_support(chat: ChatRequest) -> None:
     refused = {
-        "n": (chat.n or 1) > 1,
+        "n": chat.choices > CHOICES_MAX,
         "logit_bias": bool(chat.logit_bias),
         "functions": chat.functions is not None,
         "function_call": chat.function_call is not None,
@@ -34,7 +52,7 @@ def _check_support(chat: ChatRequest) -> None:
         "web_search_options": chat.web_search_options is not None,
     }
     hints = {
-        "n": "n above 1 is not supported: send the request several times",
+        "n": f"n above {CHOICES_MAX} is not supported: send the request several times",
         "functions": "functions is not supported: use tools",
         "function_call": "function_call is not supported: use tool_choice",
     }

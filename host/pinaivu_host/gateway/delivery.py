@@ -12,7 +12,7 @@ from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.errors import ApiError, Header
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.responses import response_start, send_error, send_json
-from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE, ChunkWriter, error_event, usage_of
+from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Delivery
@@ -57,15 +57,14 @@ class StreamSink:
     def __init__(self, send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> None:
         self._send, self._order, self._departure = send, order, departure
         self._headers = (_salt(order), *headers)
-        chat = order.chat
-        self._chunks = ChunkWriter(order.envelope, with_usage=chat.wants_usage(), with_logprobs=bool(chat.logprobs))
+        self._writer = order.ask.shape.writer(order.envelope)
         self._loop = asyncio.get_running_loop()
         self._begun = False
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
         """Send the pieces that arrived together as one write; count them once the write was accepted."""
-        pieces = b"".join([self._chunks.delta(delta) for delta in deltas])
+        pieces = b"".join([self._writer.delta(delta) for delta in deltas])
         if pieces:
             await self._write(pieces)
         if self._departure.reason:  # the server swallows what is written after a disconnect
@@ -82,20 +81,15 @@ class StreamSink:
         """Nothing is kept."""
 
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
-        """The finish chunk, the usage chunk if asked for, [DONE]."""
-        last = self._chunks.finish(
-            answer.finish_reason,
-            prompt_tokens=receipt.prompt_tokens,
-            completion_tokens=receipt.completion_tokens,
-        )
-        await self._write(last, more=False)
+        """The last events."""
+        await self._write(self._writer.finish(answer, receipt), more=False)
         self._departure.outcome = receipt.outcome
 
     async def fail(self, error: ApiError) -> None:
         """An error response while that is still possible, an error event after."""
         self._departure.outcome = error.kind.code
         if self._begun:
-            await self._write(error_event(error.body(self._order.command.request_id)), more=False)
+            await self._write(self._writer.fail(error), more=False)
         else:
             await send_error(self._send, error, request_id=self._order.command.request_id, headers=self._headers)
 
@@ -109,7 +103,7 @@ class StreamSink:
             headers = (*HEADERS, *self._headers)
             request_id = self._order.command.request_id
             await self._send(response_start(200, CONTENT_TYPE, request_id=request_id, headers=headers))
-            events = self._chunks.role() + events
+            events = self._writer.begin() + events
         await _in_time(self._send({"type": "http.response.body", "body": events, "more_body": more}))
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
 
@@ -135,14 +129,10 @@ class WholeSink:
         """Nothing is kept."""
 
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
-        """The `chat.completion` object."""
-        choice = answer.choice()
-        body = self._order.envelope.fields("chat.completion")
-        request_id = body.pop("request_id")
-        body["choices"] = [choice]
-        body["usage"] = usage_of(receipt.prompt_tokens, receipt.completion_tokens)
-        body["request_id"] = request_id
-        encoded = msgspec.json.encode(body)
+        """The whole object."""
+        request_id = self._order.command.request_id
+        body = self._order.ask.shape.whole(self._order.envelope, answer, receipt)
+        encoded = msgspec.json.encode({**body, "request_id": request_id})
         sending = send_json(self._send, encoded, request_id=request_id, headers=self._headers)
         await _in_time(sending)
         self._departure.outcome = receipt.outcome
@@ -159,7 +149,7 @@ class WholeSink:
 
 def make_sink(send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> Sink:
     """The sink for how the caller wants his answer, with these headers beside the usual ones."""
-    if order.chat.stream:
+    if order.ask.stream:
         return StreamSink(send, order, departure, headers)
     return WholeSink(send, order, departure, headers)
 

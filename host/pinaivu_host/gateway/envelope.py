@@ -17,19 +17,22 @@ class Envelope:
     model: str
     service_tier: bool  # whether the caller asked for one; the answer is always "default"
 
-    def fields(self, kind: str) -> dict[str, Any]:
+    def answer_id(self, prefix: str) -> str:
+        """An id of this answer, or of a part of it, in the style of its endpoint."""
+        return prefix + self.request_id.removeprefix("req_")
+
+    def fields(self, kind: str, *, prefix: str) -> dict[str, Any]:
         """The common fields of an object of this kind, in OpenAI's order."""
         fields: dict[str, Any] = {
-            "id": "chatcmpl-" + self.request_id.removeprefix("req_"),
+            "id": self.answer_id(prefix),
             "object": kind,
             "created": self.created_s,
             "model": self.model,
         }
         if self.service_tier:
             fields["service_tier"] = "default"
-        fields["request_id"] = self.request_id
         return fields
 
-    def head(self, kind: str) -> bytes:
-        """Those fields as JSON, the object left open."""
-        return _encode(self.fields(kind))[:-1]
+    def head(self, kind: str, *, prefix: str) -> bytes:
+        """Those fields and the request_id as JSON, the object left open."""
+        return _encode({**self.fields(kind, prefix=prefix), "request_id": self.request_id})[:-1]

@@ -6,6 +6,7 @@ the enclave or at a node is also ended there.
 
 import asyncio
 import logging
+from typing import NoReturn
 
 import msgspec
 
@@ -121,6 +122,8 @@ class Job:
         raise otherwise
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
+        if not self._order.ask.shape.holds(attempt.answer):
+            await self._settle_broken(attempt, "protocol_violation")
         await self._sink.conclude(attempt.proof)
         delivery = await self._delivery(attempt, complete=True)
         receipt = await self._settlement.settle(Ending("completed", "", delivery, attempt.proof))
@@ -128,7 +131,7 @@ class Job:
             raise ApiError(NODE_FAILED, f"the node's proof does not hold: {receipt.reason}")
         return receipt
 
-    async def _settle_broken(self, attempt: Attempt, reason: str) -> None:
+    async def _settle_broken(self, attempt: Attempt, reason: str) -> NoReturn:
         delivery = self._sink.delivered(attempt.answer, complete=False)
         await self._settlement.settle(Ending("failed", reason, delivery, attempt.proof))
         raise _no_answer(reason)
@@ -142,11 +145,11 @@ class Job:
         """What was handed over, counted again where that can be done."""
         delivery = self._sink.delivered(attempt.answer, complete=complete)
         recounter, model = self._market.recounter, self._order.command.model
-        if not recounter.knows(model):
+        if not recounter.knows(model) or "embeddings" in self._order.command.needs:
             return delivery
         return msgspec.structs.replace(
             delivery,
-            recounted_tokens=await recounter.count_answer(attempt.answer.choice(), model=model),
+            recounted_tokens=await recounter.count_answer(attempt.answer.choices(), model=model),
             recounted_prompt_tokens=await recounter.count_prompt(self._order.forwarded, model=model),
         )
 

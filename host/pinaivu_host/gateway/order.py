@@ -5,17 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.chat_request import ChatRequest
+from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError
 from pinaivu_host.store.accounts import Caller
-from pinaivu_shared.commitments import (
-    SALT_BYTES,
-    canonical_bytes,
-    forwarded_commitment,
-    forwarded_part,
-    request_commitment,
-)
+from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, forwarded_commitment, request_commitment
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import make_request_id
 from pinaivu_shared.wire.link import OpenJob
@@ -32,7 +26,7 @@ class Order:
     forwarded: bytes
     salt: bytes
     caller: Caller
-    chat: ChatRequest
+    ask: Ask
     envelope: Envelope
 
 
@@ -41,28 +35,27 @@ def new_request_id() -> str:
     return make_request_id(now_ms(), secrets.token_bytes(10))
 
 
-def make_order(request_id: str, body: dict[str, Any], chat: ChatRequest, caller: Caller) -> Order:
+def make_order(request_id: str, body: dict[str, Any], ask: Ask, caller: Caller) -> Order:
     """Commit to the request; ApiError (422) for what has no canonical form."""
-    if len(chat.model) > MODEL_NAME_MAX:
-        raise unknown_model(chat.model)
+    if len(ask.model) > MODEL_NAME_MAX:
+        raise unknown_model(ask.model)
     salt = secrets.token_bytes(SALT_BYTES)
-    part = forwarded_part(body)
     try:
-        forwarded = canonical_bytes(part)
+        forwarded = canonical_bytes(ask.forwarded)
         command = OpenJob(
             request_id=request_id,
             account=caller.account_id,
-            model=chat.model,
+            model=ask.model,
             request_commitment=request_commitment(body, salt),
-            forwarded_commitment=forwarded_commitment(part, salt),
+            forwarded_commitment=forwarded_commitment(ask.forwarded, salt),
             request_bytes=len(forwarded),
-            max_tokens=min(chat.max_answer_tokens(), TOKENS_MAX),
-            needs=("chat",),
+            max_tokens=min(ask.max_tokens, TOKENS_MAX),
+            needs=ask.needs,
         )
     except VerificationError as error:
         raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None
-    envelope = Envelope(request_id, now_ms() // 1000, chat.model, service_tier=chat.service_tier is not None)
-    return Order(command, forwarded, salt, caller, chat, envelope)
+    envelope = Envelope(request_id, now_ms() // 1000, ask.model, service_tier=ask.has_tier)
+    return Order(command, forwarded, salt, caller, ask, envelope)
 
 
 def unknown_model(model: str) -> ApiError:

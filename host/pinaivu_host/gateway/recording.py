@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.answer import Answer, replayed
 from pinaivu_host.gateway.delivery import NEVER, CallerStalledError, Sink
 from pinaivu_host.gateway.departure import Departure, Reason
 from pinaivu_host.gateway.errors import ApiError
@@ -83,9 +83,7 @@ class Recording:
         """A whole answer is there for everybody; of a broken one counts what the furthest listener was streamed."""
         if complete:
             return answer.delivery(self.order.salt, finished=True)
-        heard = Answer()
-        for delta in self.deltas[: self._heard] if self.order.chat.stream else ():
-            heard.add(delta)
+        heard = replayed(self.deltas[: self._heard] if self.order.ask.stream else (), choices=self.order.ask.choices)
         return heard.delivery(self.order.salt, finished=False)
 
     def end(self) -> None:
@@ -116,7 +114,7 @@ class Recording:
             caller.leave("client_stalled")
 
     async def _play(self, news: asyncio.Event, sink: Sink, caller: Departure) -> None:
-        answer, position = Answer(with_logprobs=self.order.chat.wants_logprobs_at_the_end()), 0
+        answer, position = self.order.ask.new_answer(), 0
         while not caller.reason:
             self._heard = max(self._heard, position)
             news.clear()

@@ -5,7 +5,7 @@ offence, for an engine's tokens need not be the fewest that spell its text (`Met
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,27 +34,29 @@ class Recounter:
         """Whether the model's tokenizer is there."""
         return model in self._tokenizers
 
-    async def count_answer(self, choice: Mapping[str, Any], *, model: str) -> int | None:
-        """Tokens of an answer's choice; None where the tokenizer is not known, or there is more to it than text.
+    async def count_answer(self, choices: Sequence[Mapping[str, Any]], *, model: str) -> int | None:
+        """Tokens of an answer's choices; None where the tokenizer is not known, or there is more to them than text.
 
         How a model writes its tool calls is its template's secret, so answers with tool calls are not recounted.
         """
-        message = choice["message"]
-        text: str | None = message.get("content")
-        if message.get("tool_calls") or not text:
+        messages = [choice["message"] for choice in choices]
+        texts: list[str] = [message["content"] for message in messages if message.get("content")]
+        if not texts or any(message.get("tool_calls") for message in messages):
             return None
-        return await self._count(model, text)
+        counts = [await self._count(model, text) for text in texts]
+        return sum(count for count in counts if count is not None) if None not in counts else None
 
     async def count_prompt(self, forwarded: bytes, *, model: str) -> int | None:
         """Tokens that a request's text can have, its template's own aside; None as above."""
         if not self.knows(model):
             return None
         request = msgspec.json.decode(forwarded)
-        texts = [text for message in request["messages"] for text in _texts(message)]
+        messages = request.get("messages") or [{"content": request["prompt"]}]
+        texts = [text for message in messages for text in _texts(message)]
         if request.get("tools") or None in texts:
             return None
         counted = await self._count(model, "\n".join(text for text in texts if text))
-        return None if counted is None else counted + MESSAGE_TOKENS * len(request["messages"])
+        return None if counted is None else counted + MESSAGE_TOKENS * len(messages)
 
     async def _count(self, model: str, text: str) -> int | None:
         tokenizer = self._tokenizers.get(model)

@@ -1,0 +1,76 @@
+"""What all endpoints that ask a model do: who asks, what is asked, then a job; the caller is watched meanwhile.
+
+With an `Idempotency-Key` there may be a job already, running or ended.
+"""
+
+import asyncio
+import functools
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from pinaivu_host.gateway.access import note_job
+from pinaivu_host.gateway.ask import ReadAsk
+from pinaivu_host.gateway.authentication import authenticate_asker, authenticate_payer, check_model_allowed
+from pinaivu_host.gateway.body import parse_object, read_body
+from pinaivu_host.gateway.delivery import make_sink
+from pinaivu_host.gateway.departure import Departure, watch_caller
+from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
+from pinaivu_host.gateway.idempotency import Idempotency
+from pinaivu_host.gateway.idempotency_key import KeyedRequest, digest_body, read_key
+from pinaivu_host.gateway.job import Job
+from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.order import Order, make_order
+from pinaivu_host.store.accounts import Accounts, Caller
+from pinaivu_host.store.idempotency import place_of
+
+DEFAULT_BODY_BYTES_MAX: Final = 10 * 1024 * 1024
+LARGE_BODY_BYTES: Final = 128 * 1024
+"""Reading and hashing more than this takes so long that other requests should get turns meanwhile."""
+
+
+class Asking:
+    """Endpoints that differ in how they read a body (`Ask`). One for the whole gateway."""
+
+    def __init__(self, market: Market, accounts: Accounts, idempotency: Idempotency, *, max_body_bytes: int) -> None:
+        self._market, self._accounts, self._idempotency = market, accounts, idempotency
+        self._max_body_bytes = max_body_bytes
+
+    async def serve(self, read: ReadAsk, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; ApiError for what ends before an order is made.
+
+        uvicorn does not cancel this when the caller leaves, so it outlives the request by itself.
+        """
+        if self._market.draining:
+            raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
+        key = read_key(scope)
+        check_payer = functools.partial(authenticate_payer, scope, self._accounts)
+        caller = await (check_payer() if key is None else authenticate_asker(scope, self._accounts))
+        raw = await read_body(scope, receive, max_bytes=self._max_body_bytes)
+        request_id = scope["state"]["request_id"]
+        path = "" if key is None else scope["path"]
+        if len(raw) > LARGE_BODY_BYTES:
+            order, digest = await asyncio.to_thread(_read_order, read, request_id, raw, caller, path)
+        else:
+            order, digest = _read_order(read, request_id, raw, caller, path)
+        del raw
+        departure = Departure()
+        watcher = asyncio.create_task(watch_caller(receive, departure))
+        try:
+            if key is None:
+                await Job(self._market, order, make_sink(send, order, departure), departure).run()
+            else:
+                keyed = KeyedRequest(place_of(caller.account_id, key), digest, order, check_payer)
+                await self._idempotency.serve(keyed, send, departure)
+        finally:
+            watcher.cancel()
+            note_job(scope, self._market.metrics, order.command.model, departure)
+
+
+def _read_order(read: ReadAsk, request_id: str, raw: bytes, caller: Caller, path: str) -> tuple[Order, bytes]:
+    """The order, and the digest by which the request is recognised if it has a `path` to be recognised at."""
+    body = parse_object(raw)
+    ask = read(body)
+    check_model_allowed(caller, ask.model)
+    order = make_order(request_id, body, ask, caller)
+    return order, digest_body(path, body) if path else b""

@@ -1,0 +1,83 @@
+"""Reading a parsed body: shapes and ranges that endpoints share, and 422 for what does not have them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
+
+from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError, Detail
+from pinaivu_host.gateway.messages import Shape
+
+DETAILS_MAX: Final = 20
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _whole(value: object) -> object:
+    """JavaScript callers compute integers: 16.0 is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+Whole = BeforeValidator(_whole)
+PositiveInt = Annotated[int, Whole, Field(ge=1)]
+Number = Annotated[float, AllowInfNan(allow_inf_nan=False)]
+Penalty = Annotated[Number, Field(ge=-2, le=2)]
+StopText = Annotated[str, Field(max_length=1024)]
+Stop = Annotated[
+    Annotated[StopText, Tag("one")]
+    | Annotated[list[StopText], Field(min_length=1, max_length=4, fail_fast=True), Tag("many")],
+    Discriminator(_one_or_many),
+]
+
+
+class StreamOptions(Shape):
+    """What else the caller wants in the stream."""
+
+    include_usage: bool | None = None
+
+
+def read_request(shape: type[_Model], body: dict[str, Any]) -> _Model:
+    """As `validated`, where null stands for absent."""
+    return validated(shape, {name: value for name, value in body.items() if value is not None})
+
+
+def validated(shape: type[_Model], body: dict[str, Any]) -> _Model:
+    """The body as `shape`; ApiError (422) with the first faults as `detail`, their essence as the message."""
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)[:DETAILS_MAX]
+    detail = [_detail(fault["loc"], fault["msg"], fault["type"], body) for fault in faults]
+    first = detail[0]
+    kind = MISSING_FIELD if first.type == "missing" else INVALID_VALUE
+    message = "; ".join(f"{_dotted(one)}: {one.msg}" for one in detail[:3])
+    raise ApiError(kind, message, param=_dotted(first) or None, detail=detail)
+
+
+def _dotted(detail: Detail) -> str:
+    return ".".join(str(step) for step in detail.loc[1:])
+
+
+def _detail(loc: Sequence[str | int], message: str, kind: str, body: object) -> Detail:
+    """The fault with the steps that pydantic's unions add taken out of its path."""
+    if kind.startswith("union_tag"):
+        kind = "invalid_type"
+    path: list[str | int] = ["body"]
+    here: Any = body
+    for position, step in enumerate(loc):
+        if _holds(here, step):
+            here = here[step]
+        elif kind != "missing" or position < len(loc) - 1:
+            continue
+        path.append(step)
+    return Detail(path, message.removeprefix("Value error, "), kind)
+
+
+def _holds(value: object, step: str | int) -> bool:
+    """Whether this step of a path is one of the body, and not a name that pydantic gave to a union's member."""
+    if isinstance(value, dict):
+        return step in value
+    return isinstance(value, list) and isinstance(step, int) and step < len(value)
