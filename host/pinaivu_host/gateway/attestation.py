@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, INVALID_REQUEST, ApiError
+from pinaivu_host.gateway.errors import INVALID_REQUEST, OVERLOADED, ApiError
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_shared.wire.link import Attest
@@ -32,7 +32,7 @@ class Attestation:
         """One document over the asker's nonce."""
         nonce = _nonce(scope)
         if self._waiting >= WAITING_MAX:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "too many attestations are asked for, try again")
+            raise ApiError(OVERLOADED, "too many attestations are asked for, try again")
         self._waiting += 1
         try:
             async with self._slots:

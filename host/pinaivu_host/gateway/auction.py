@@ -16,6 +16,7 @@ from pinaivu_host.gateway.errors import (
     CREDIT_HELD,
     INSUFFICIENT_CREDIT,
     NO_NODE_AVAILABLE,
+    OVERLOADED,
     ApiError,
 )
 from pinaivu_host.gateway.market import Market
@@ -80,7 +81,8 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
     try:
         result = await market.link.ask(order.command)
     except CommandRefusedError as error:
-        raise ApiError(COORDINATOR_UNAVAILABLE, f"the coordinator takes no new jobs: {error.refusal}") from error
+        kind = OVERLOADED if error.refusal == "market_full" else COORDINATOR_UNAVAILABLE
+        raise ApiError(kind, f"the coordinator takes no new jobs: {error.refusal}") from error
     match result:
         case Awarded():
             return result

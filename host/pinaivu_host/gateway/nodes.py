@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, INVALID_REQUEST, NOT_FOUND, ApiError
+from pinaivu_host.gateway.errors import INVALID_REQUEST, NOT_FOUND, OVERLOADED, ApiError
 from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.evidence import EvidenceStore
@@ -57,7 +57,7 @@ class Nodes:
     async def statement(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One statement with everything that offline verification needs beside the trust file."""
         if self._waiting >= WAITING_MAX:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "too many statements are asked for, try again")
+            raise ApiError(OVERLOADED, "too many statements are asked for, try again")
         self._waiting += 1
         try:
             async with self._slots:

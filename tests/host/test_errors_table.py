@@ -1,0 +1,292 @@
+"""The table of errors, walked: every row is provoked over HTTP, and looks as the table and the docs' page say."""
+
+import asyncio
+import importlib.util
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import msgspec
+import pytest
+from tests.host.fake_node import Gate, Offered
+from tests.host.keyed import ask
+from tests.host.shape import check_shape
+from tests.host.town import ADMIN_KEY, CONFIGURATION, Town, request
+
+from pinaivu_host.gateway import errors
+from pinaivu_host.gateway.errors import TABLE, ErrorKind
+from pinaivu_host.store.idempotency import KeyStore, KeyUse
+from pinaivu_shared.configuration import JobLimits
+from pinaivu_shared.wire.link import OpenJob
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+CHAT = "/v1/chat/completions"
+Provoke = Callable[[Town, pytest.MonkeyPatch], Awaitable[httpx.Response]]
+PROVOKED: dict[ErrorKind, Provoke] = {}
+
+
+def provokes(kind: ErrorKind) -> Callable[[Provoke], Provoke]:
+    """Mark what brings a row about. It opens the town, and may change its settings before."""
+
+    def mark(provoke: Provoke) -> Provoke:
+        PROVOKED[kind] = provoke
+        return provoke
+
+    return mark
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=[f"{row} {kind.code}" for row, kind in enumerate(TABLE)])
+async def test_every_row_is_provoked_and_looks_like_the_table(
+    closed_town: Town, monkeypatch: pytest.MonkeyPatch, kind: ErrorKind
+) -> None:
+    assert kind in PROVOKED, "a row that nobody can provoke is dead: remove it, or say here how it comes about"
+    response = await PROVOKED[kind](closed_town, monkeypatch)
+    check_shape(response, kind.status, kind.type, kind.code)
+    assert response.headers["x-request-id"].startswith("req_")
+    for name, value in kind.headers:
+        assert response.headers[name] == value
+    if kind.status in {429, 503}:
+        assert int(response.headers["retry-after"]) >= 1
+    if not kind.retried and kind.status in {409, 429}:
+        assert response.headers["x-should-retry"] == "false"
+    await closed_town.close()
+
+
+def test_every_error_of_the_module_is_a_row_and_says_what_to_do() -> None:
+    assert set(TABLE) == {value for value in vars(errors).values() if isinstance(value, ErrorKind)}
+    for kind in TABLE:
+        assert kind.when.endswith(".")
+        assert kind.do.endswith(".")
+        assert "|" not in kind.when + kind.do
+
+
+def test_the_page_of_errors_is_what_the_table_says() -> None:
+    script = _script()
+    page = script.TARGET.read_text()
+    assert page == script.with_table(page)
+    assert all(page.count(f"| {kind.status} | `{kind.code}` |") for kind in TABLE)
+
+
+def _script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("write_error_docs", ROOT / "scripts" / "write_error_docs.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+async def sent(town: Town, method: str, path: str, *, key: str = "", **settings: object) -> httpx.Response:
+    """One request to a town that is opened for it."""
+    await town.open()
+    return await town.client(key or None).request(method, path, **settings)  # type: ignore[arg-type]  # httpx's own
+
+
+def body(kind: ErrorKind, **fields: object) -> None:
+    """Register a chat whose body alone brings the row about."""
+
+    @provokes(kind)
+    async def _provoke(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+        return await sent(town, "POST", CHAT, json=request(**fields))
+
+
+def call(kind: ErrorKind, method: str, path: str, **settings: object) -> None:
+    """Register a request that brings the row about by itself."""
+
+    @provokes(kind)
+    async def _provoke(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+        return await sent(town, method, path, **settings)  # type: ignore[arg-type]  # a key among them
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://test.example/a.png"}}
+NODE = "node_" + "0" * 32
+PAYOUT = {"node_id": NODE, "amount": "1", "reference": "wire-1"}
+body(errors.INVALID_REQUEST, stream_options={})
+body(errors.UNSUPPORTED_PARAMETER, audio={})
+body(errors.UNSUPPORTED_IMAGE_URL, messages=[{"role": "user", "content": [PICTURE]}])
+body(errors.INVALID_VALUE, n=0)
+body(errors.MISSING_FIELD, messages=None)
+body(errors.MODEL_NOT_FOUND, model="gpt-9")
+body(errors.NO_NODE_AVAILABLE)
+call(errors.MISSING_API_KEY, "GET", "/v1/models", headers={"authorization": ""})
+call(errors.INVALID_API_KEY, "GET", "/v1/models", key="sk-pnv-" + "a" * 48)
+call(errors.NOT_FOUND, "GET", "/v1/assistants")
+call(errors.RECEIPT_NOT_FOUND, "GET", "/v1/receipts/req_" + "0" * 26)
+call(errors.NO_SUCH_MODEL, "GET", "/v1/models/gpt-9")
+call(errors.METHOD_NOT_ALLOWED, "PUT", CHAT)
+call(errors.ORDER_REFUSED, "POST", "/admin/v1/payouts", key=ADMIN_KEY, json=PAYOUT)
+call(errors.REQUEST_TOO_LARGE, "POST", "/admin/v1/payouts", key=ADMIN_KEY, content=b" " * 20_000)
+call(errors.UNSUPPORTED_MEDIA_TYPE, "POST", CHAT, content=b"<a/>", headers={"content-type": "application/xml"})
+call(errors.INVALID_JSON, "POST", CHAT, content=b"{")
+
+
+@provokes(errors.CONTEXT_LENGTH_EXCEEDED)
+async def _too_long(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    await town.node()
+    return await town.chat(messages=[{"role": "user", "content": "x" * 900_000}])
+
+
+@provokes(errors.KEY_DISABLED)
+async def _revoked(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    await town.host.accounts.revoke(town.key)
+    return await town.chat()
+
+
+async def _with_a_key_that(town: Town, **terms: object) -> httpx.Response:
+    await town.open()
+    path = f"/admin/v1/accounts/{town.account_id}/keys"
+    made = await town.client(ADMIN_KEY).post(path, json={"name": "new"} | terms)
+    return await town.client(made.json()["api_key"]).post(CHAT, json=request())
+
+
+@provokes(errors.MODEL_NOT_ALLOWED)
+async def _other_model(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await _with_a_key_that(town, models=["other"])
+
+
+@provokes(errors.PERMISSION_DENIED)
+async def _read_only(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    return await _with_a_key_that(town, permission="read_only")
+
+
+@provokes(errors.NO_OPERATOR_KEY)
+async def _no_operator_key(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    town.settings["operator_key"] = None
+    return await sent(town, "POST", "/admin/v1/payouts", key=ADMIN_KEY, json=PAYOUT)
+
+
+@provokes(errors.REQUEST_TIMEOUT)
+async def _slow_body(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr("pinaivu_host.gateway.body.BODY_LIMIT_S", 0.05)
+    await town.open()
+    reader, writer = await asyncio.open_connection("127.0.0.1", town.port)
+    writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {town.key}\r\n".encode())
+    writer.write(b"content-length: 9\r\n\r\n")
+    head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    status, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=content)
+
+
+@provokes(errors.IDEMPOTENCY_CONFLICT)
+async def _another_body(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    await town.node()
+    assert (await ask(town)).status_code == 200
+    return await ask(town, user="another")
+
+
+@provokes(errors.IDEMPOTENCY_IN_PROGRESS)
+async def _just_begun_elsewhere(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    real = KeyStore.begin
+
+    async def begin_late(self: KeyStore, use: KeyUse, *, instead_of: str = "") -> bool:
+        await real(self, KeyUse(use.place, use.body_sha256, "req_" + "1" * 26, use.salt))
+        return await real(self, use, instead_of=instead_of)
+
+    patch.setattr(KeyStore, "begin", begin_late)
+    await town.open()
+    return await ask(town)
+
+
+@provokes(errors.TOO_MANY_IDEMPOTENCY_KEYS)
+async def _too_many_keys(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr("pinaivu_host.gateway.idempotency.KEYS_MAX", 1)
+    await town.open()
+    await town.node()
+    assert (await ask(town)).status_code == 200
+    return await ask(town, "another")
+
+
+@provokes(errors.IDEMPOTENCY_RESULT_LOST)
+async def _lost_answer(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    async def keep_nothing(*_: object) -> bool:
+        return True
+
+    patch.setattr(KeyStore, "keep", keep_nothing)
+    await town.open()
+    await town.node()
+    assert (await ask(town)).status_code == 200
+    return await ask(town)
+
+
+@provokes(errors.ORDER_CONFLICT)
+async def _other_order(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    path = f"/admin/v1/accounts/{town.account_id}/deposits"
+    for amount in ("1", "2"):
+        answer = await town.client(ADMIN_KEY).post(path, json={"amount": amount, "reference": "one"})
+    return answer
+
+
+@provokes(errors.INSUFFICIENT_CREDIT)
+async def _nothing_left(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    key = await town.host.accounts.create(name="poor", account_id="acct_" + "1" * 32)
+    return await town.client(key).post(CHAT, json=request())
+
+
+@provokes(errors.CREDIT_HELD)
+async def _held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    town.settings["queue_max"] = 0
+    await town.open()
+    gate = Gate()
+    await town.node(gate.script)
+    _, key = await town.account("short", credit=20)
+    running = asyncio.create_task(town.client(key).post(CHAT, json=request()))
+    await gate.begun.wait()
+    answer = await town.client(key).post(CHAT, json=request())
+    gate.proceed.set()
+    assert (await running).status_code == 200
+    return answer
+
+
+@provokes(errors.INTERNAL_ERROR)
+async def _our_own_bug(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    patch.setattr("pinaivu_host.gateway.health.now_ms", lambda: 1 // 0)
+    return await sent(town, "GET", "/readyz")
+
+
+@provokes(errors.NODE_FAILED)
+async def _broken_engine(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    async def decline(offered: Offered) -> None:
+        await offered.decline("engine_unavailable")
+
+    await town.open()
+    await town.node(decline)
+    return await town.chat()
+
+
+@provokes(errors.TIMEOUT)
+async def _mute_node(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    limits = JobLimits(attempts=1, first_token_ms=100, duration_ms=60_000)
+    town.configuration = msgspec.structs.replace(CONFIGURATION, jobs=limits)
+    await town.open()
+    await town.node(Offered.accept)
+    return await town.chat()
+
+
+@provokes(errors.COORDINATOR_UNAVAILABLE)
+async def _lost_enclave(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    town.enclave.refused[OpenJob] = "illegal_command"
+    return await town.chat()
+
+
+@provokes(errors.OVERLOADED)
+async def _full_market(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    town.enclave.refused[OpenJob] = "market_full"
+    return await town.chat()
+
+
+@provokes(errors.SHUTTING_DOWN)
+async def _draining(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    town.host.market.draining = True
+    return await town.chat()
