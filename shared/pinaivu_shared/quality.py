@@ -38,9 +38,14 @@ def is_failure(reason: str) -> bool:
     return reason not in NOT_THE_NODES_FAULT
 
 
+def was_paid(receipt: Receipt) -> bool:
+    """Whether there was an answer to pay for; one of embeddings has a prompt alone."""
+    return receipt.prompt_tokens + receipt.completion_tokens > 0
+
+
 def was_possible(reason: str, receipt: Receipt) -> bool:
     """Whether a node declined as impossible for any what another node then did: that counts as its failure."""
-    return reason == "unsupported_request" and receipt.completion_tokens > 0
+    return reason == "unsupported_request" and was_paid(receipt)
 
 
 def speed_of(receipt: Receipt) -> int | None:

@@ -14,7 +14,8 @@ from pinaivu_shared.money import AMOUNT_MAX
 
 Outcome = Literal["completed", "cancelled", "failed", "refused"]
 PositivePrice = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
-TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+TOKEN_COUNT_MAX: Final = 2**31
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=TOKEN_COUNT_MAX)]
 PROMPT_TOKENS_PER_BYTE_MAX: Final = 8
 """A chat template or an image may be more than the request's bytes and the template allowance, and is not paid; a claim
 of more than this many tokens for each of those bytes is absurd, and suspends its node."""
@@ -38,7 +39,13 @@ Capability = Literal[
 """What a node's engine can do with a model; a job names what it needs. The first three are kinds of jobs:
 `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`."""
 Capabilities = Annotated[tuple[Capability, ...], msgspec.Meta(min_length=1, max_length=32)]
+"""Sorted, each once: `is_canonical`."""
 Slots = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+
+
+def is_canonical(capabilities: Capabilities) -> bool:
+    """Whether they are sorted and each is there once, so that there is one way to write them."""
+    return list(capabilities) == sorted(set(capabilities))
 
 
 class Challenge(CanonicalStruct, frozen=True):
@@ -109,7 +116,8 @@ class Award(CanonicalStruct, frozen=True):
     """Enclave: the terms of one job for one node. A node runs nothing without it.
 
     `request_commitment` is over the caller's whole body, `forwarded_commitment` over the part the node receives
-    (docs/adr/0003); `request_bytes` is the length of the forwarded part in canonical form.
+    (docs/adr/0003); `request_bytes` is the length of the forwarded part in canonical form. `max_completion_tokens` is 0
+    for embeddings and for nothing else.
     """
 
     request_id: RequestId

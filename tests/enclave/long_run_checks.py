@@ -112,6 +112,10 @@ class Checks:
         allowance = self.market.configuration.metering.completion_allowance
         delivered = self.delivered[work.award.request_id]
         check_at_most(f"{paid}: tokens by what was delivered", receipt["completion_tokens"], delivered + allowance)
+        check_at_most(f"{paid}: at least one byte", 1, delivered)
+        if not receipt["completion_tokens"]:
+            check_equal(f"{paid} without an answer: completion tokens awarded", work.award.max_completion_tokens, 0)
+            check_equal(f"{paid}, embeddings: outcome", receipt["outcome"], "completed")
 
     def replay(self, size: int) -> None:
         """Hand the leaves below `size` to the replayer, and forget their transcripts."""

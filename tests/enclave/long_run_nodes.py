@@ -84,6 +84,7 @@ class Actor(Node):
             model=model,
             slots=self.chance.randint(1, 8),
             context_length=self.chance.choice([512, 2048, 8192]),
+            capabilities=self.chance.choice([("chat",), ("chat", "embeddings"), ("chat", "embeddings", "tools")]),
             expires_ms=self.market.now_ms + self.chance.randint(QUOTE_LIFETIME_MS // 2, QUOTE_LIFETIME_MS),
         )
         return offer
@@ -91,8 +92,9 @@ class Actor(Node):
     def answer(self, work: Work) -> Answer:
         """Run the job in the manner of its kind."""
         award, chance = work.award, self.chance
-        tokens = chance.randint(1, award.max_completion_tokens)
-        text_bytes, commitment = 4 * tokens, digest_of(award.request_id.encode())
+        embeds = award.max_completion_tokens == 0
+        tokens = 0 if embeds else chance.randint(1, award.max_completion_tokens)
+        text_bytes, commitment = 4 * tokens or 4_096, digest_of(award.request_id.encode())
         claim = {
             "prompt_tokens": min(award.max_prompt_tokens, max(1, award.request_bytes // 4)),
             "completion_tokens": tokens,

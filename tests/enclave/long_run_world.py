@@ -13,13 +13,14 @@ from tests.enclave.market import MODEL, ORIGIN, OTHER_MODEL, START_MS, Market, s
 from pinaivu_enclave.core.commands import Tick
 from pinaivu_shared.errors import PinaivuError
 from pinaivu_shared.ids import digest_of, make_request_id
-from pinaivu_shared.terms import Deposit, Payout
+from pinaivu_shared.terms import Capabilities, Deposit, Payout
 from pinaivu_shared.wire import link
 
 ACCOUNTS = [f"acct_{number:032x}" for number in range(40)]
 POOR = 12
 """So many accounts live from hand to mouth."""
 OPEN_AT_ONCE = 50
+NEEDS: list[Capabilities] = [*[("chat",)] * 6, ("chat", "tools"), ("embeddings",)]  # type: ignore[list-item]
 STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LIES = ["", "client_disconnected", "usage_absurd", "usage_recounted", "no_first_token", "made_up"]
 
@@ -76,7 +77,7 @@ class LongRun:
         steps = {
             self.open_job: 35, self.advance: 75, self.lie: 4, self.repeat: 4, self.acknowledge: 2, self.time_passes: 2,
             self.quote: 2, self.order: 2, self.late_proof: 2, self.report: 1, self.come_or_go: 0.3, self.reconnect: 0.3,
-            self.other_host: 0.03,
+            self.other_host: 0.05,
         }  # fmt: skip
         step, weights = list(steps), list(steps.values())
         while self.awards < self.jobs:
@@ -101,7 +102,7 @@ class LongRun:
             forwarded_commitment=digest_of(b"forwarded"),
             request_bytes=self.chance.choice([*[1, 40, 400, 4_000, 20_000] * 6, 100_000]),
             max_tokens=self.chance.choice([0, 1, 20, 200]),
-            needs=("chat",),
+            needs=self.chance.choice(NEEDS),
         )
         answer = self.told(opened)
         if isinstance(answer, link.Awarded):

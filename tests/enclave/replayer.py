@@ -75,7 +75,7 @@ class Replayer:
         if payment:
             self.unstated[node].append((self.size, payment))
         for failed in leaf["failed_attempts"]:
-            possible = failed["reason"] == "unsupported_request" and leaf["completion_tokens"]
+            possible = failed["reason"] == "unsupported_request" and paid_tokens(leaf)
             self.judge(failed["node_id"], 0 if failed["reason"] not in NO_FAULT or possible else None)
         self.judge(node, self.sample(leaf))
         if leaf["outcome"] == "completed" and (count := leaf["completion_tokens"]):
@@ -113,8 +113,9 @@ class Replayer:
 
     def sample(self, leaf: Json) -> int | None:
         """What the last attempt says of its node, in basis points, or nothing."""
-        tokens, model, timing = leaf["completion_tokens"], leaf["model"], leaf["timing"]
-        if not tokens:
+        tokens, timing = leaf["completion_tokens"], leaf["timing"]
+        model = leaf["model"] if tokens else "embeddings of " + leaf["model"]
+        if not paid_tokens(leaf):
             return None if leaf["reason"] in NO_FAULT else 0
         if leaf["reason"] in {"usage_cut", "usage_recounted"}:
             return 0 if leaf["reason"] == "usage_recounted" else None
@@ -154,6 +155,11 @@ def replay(leaves: Iterable[bytes], transcripts: Mapping[str, bytes]) -> Replaye
     for leaf in leaves:
         replayer.take(leaf)
     return replayer
+
+
+def paid_tokens(leaf: Json) -> int:
+    """None where there was no answer to pay for."""
+    return int(leaf["prompt_tokens"] + leaf["completion_tokens"])
 
 
 def micro(text: str) -> int:

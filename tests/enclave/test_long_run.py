@@ -29,11 +29,16 @@ def test_the_run_saw_every_way_a_job_can_end(run: LongRun) -> None:
     }
 
 
+def test_the_run_saw_embeddings_paid_for_their_prompt_alone(run: LongRun) -> None:
+    prompts = [one for one in run.market.receipts() if one.prompt_tokens and not one.completion_tokens]
+    assert len(prompts) > 100
+
+
 def test_the_run_saw_the_refusals_that_matter(run: LongRun) -> None:
     assert run.refusals.keys() >= {
         *("insufficient_credit", "credit_held", "already_settled", "duplicate_request", "duplicate_order"),
         *("illegal_command", "unknown_subject", "verification_failed", "refused_quote", "impossible_order"),
-        "context_length_exceeded",
+        *("context_length_exceeded", "no_capable_node"),
     }
 
 

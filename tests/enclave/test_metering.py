@@ -171,7 +171,7 @@ def evidence(draw: st.DrawFn) -> tuple[Evidence, Proof]:
         input_price=1,
         output_price=1,
         max_prompt_tokens=max_prompt,
-        max_completion_tokens=draw(COUNTS),
+        max_completion_tokens=draw(st.just(0) | COUNTS),
         payment_cap=1,
         awarded_ms=0,
         first_token_by_ms=0,
@@ -187,7 +187,7 @@ def evidence(draw: st.DrawFn) -> tuple[Evidence, Proof]:
         outcome=draw(st.sampled_from(["completed", "cancelled", "failed"])),
         reason="",
         prompt_tokens=draw(COUNTS),
-        completion_tokens=draw(COUNTS),
+        completion_tokens=draw(st.integers(0, 9) | COUNTS),
         forwarded_commitment=ANSWER,
         response_commitment=ANSWER,
         first_token_ms=0,
@@ -217,12 +217,14 @@ def test_nothing_is_paid_beyond_claim_award_delivery_and_recount(drawn: tuple[Ev
     metered = meter(said, proof, LIMITS)
     assert 0 <= metered.completion_tokens <= min(proof.completion_tokens, *bounds(said))
     assert 0 <= metered.prompt_tokens <= min(proof.prompt_tokens, said.award.max_prompt_tokens)
-    if metered.completion_tokens:
+    embeds = said.award.max_completion_tokens == 0
+    if metered.paid:
         assert said.accepted
+        assert said.delivery.delivered_bytes
+        assert metered.completion_tokens or (embeds and metered.outcome == "completed")
         assert metered.outcome == said.outcome != "failed"
         assert not is_absurd(proof, said.award, LIMITS)
     else:
-        assert metered.prompt_tokens == 0
         assert metered.reason
 
 

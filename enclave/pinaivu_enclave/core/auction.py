@@ -8,7 +8,7 @@ from pinaivu_enclave.core.commands import RefusedQuoteError
 from pinaivu_enclave.core.quality_book import QualityBook
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.second_score import Bid
-from pinaivu_shared.terms import Capabilities, Quote
+from pinaivu_shared.terms import Capabilities, Quote, is_canonical
 from pinaivu_shared.wire.link import RefusedReason
 
 
@@ -47,6 +47,8 @@ class QuoteBook:
             raise RefusedQuoteError(f"the market does not list {quote.model}")
         if quote.input_price > terms.input_reserve_price or quote.output_price > terms.output_reserve_price:
             raise RefusedQuoteError("a price is above the reserve price")
+        if not is_canonical(quote.capabilities):
+            raise RefusedQuoteError("its capabilities are not sorted, or name one twice")
         if not now_ms < quote.expires_ms <= now_ms + self._configuration.quote_lifetime_ms:
             raise RefusedQuoteError(f"a quote lives at most {self._configuration.quote_lifetime_ms} ms")
         if quote.sequence <= self._sequences.get(quote.session, -1):

@@ -8,6 +8,7 @@ from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.limits import (
     Prices,
     TokenLimits,
+    estimated_completion_tokens,
     estimated_prompt_tokens,
     full_limits,
     least_prompt_tokens,
@@ -139,13 +140,13 @@ class AwardOffice:
 
     def _auction(self, request: OpenJob, attempt: int, eligible: list[StandingQuote]) -> Transcript:
         terms = self._model(request)
-        expected = self._state.expected_completion_tokens(request.model, terms.expected_completion_tokens)
+        average = self._state.expected_completion_tokens(request.model, terms.expected_completion_tokens)
         lot = Lot(
             request_id=request.request_id,
             attempt=attempt,
             model=request.model,
             prompt_tokens=estimated_prompt_tokens(request),
-            completion_tokens=min(request.max_tokens or expected, expected),
+            completion_tokens=estimated_completion_tokens(request, average),
             input_reserve_price=terms.input_reserve_price,
             output_reserve_price=terms.output_reserve_price,
         )

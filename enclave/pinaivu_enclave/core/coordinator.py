@@ -33,10 +33,10 @@ from pinaivu_enclave.core.suspension import SuspensionOffice
 from pinaivu_enclave.core.tallies import Tallies
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.configuration import Configuration
-from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.errors import CallerError, VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.signed import load_node_key, verify_node
-from pinaivu_shared.terms import Acceptance
+from pinaivu_shared.terms import Acceptance, is_canonical
 from pinaivu_shared.wire import link
 
 
@@ -120,6 +120,8 @@ class Coordinator:
         return effects
 
     def _open_job(self, command: link.OpenJob, now_ms: int) -> list[Effect]:
+        if not is_canonical(command.needs):
+            raise CallerError("the needs of a job are sorted, and each is named once")
         if self._configuration.model(command.model) is None:
             return [link.JobRefused(command.request_id, "unknown_model")]
         if not self._state.is_fresh_request(command.request_id, now_ms):

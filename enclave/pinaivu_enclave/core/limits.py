@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from pinaivu_shared.money import TOKENS_PER_PRICE, MicroUsdc, amount_owed
+from pinaivu_shared.terms import TOKEN_COUNT_MAX
 from pinaivu_shared.wire.link import OpenJob
 
 BYTES_PER_TOKEN: Final = 4
@@ -39,18 +40,33 @@ class Prices(msgspec.Struct, frozen=True):
         )
 
 
+def generates(request: OpenJob) -> bool:
+    """Whether the answer has completion tokens; embeddings have none."""
+    return "embeddings" not in request.needs
+
+
+def estimated_completion_tokens(request: OpenJob, average: int) -> int:
+    """What the auction takes the answer to be, where answers of this model have `average` tokens."""
+    return min(request.max_tokens or average, average) if generates(request) else 0
+
+
 def estimated_prompt_tokens(request: OpenJob) -> int:
     """What the auction takes the prompt to be."""
     return max(1, request.request_bytes // BYTES_PER_TOKEN)
 
 
 def least_prompt_tokens(request: OpenJob) -> int:
-    """What the prompt has at least: contexts below this certainly do not hold it."""
-    return request.request_bytes // BYTES_PER_TOKEN_MAX
+    """What the prompt has at least: contexts below this certainly do not hold it.
+
+    Nothing is certain of embeddings, each of whose inputs has a context to itself.
+    """
+    return request.request_bytes // BYTES_PER_TOKEN_MAX if generates(request) else 0
 
 
 def full_limits(request: OpenJob, *, context_length: int, template_allowance: int) -> TokenLimits:
     """Limits where credit does not matter; some engines refuse a prompt and a limit that together exceed a context."""
+    if not generates(request):
+        return TokenLimits(min(request.request_bytes + template_allowance, TOKEN_COUNT_MAX), 0)
     most = context_length - least_prompt_tokens(request)
     safe = context_length - request.request_bytes // BYTES_PER_TOKEN_MIN
     prompt = min(request.request_bytes + template_allowance, context_length)
@@ -64,10 +80,14 @@ def limits_within(
 
     First comes what the auction took the job for (the prompt, then `expected` completion tokens), then all that the
     prompt may have, then a longer answer: so a job as long as others is served for what they cost. An answer is cut
-    before it begins, where its caller sees it by the finish_reason, and its node before it accepts.
+    before it begins, where its caller sees it by the finish_reason, and its node before it accepts. For embeddings it
+    is the prompt alone, and None where not even the expected one is paid for.
     """
     budget = cap * TOKENS_PER_PRICE
     prompt = min(full.prompt, estimated_prompt_tokens(request))
+    if not generates(request):
+        affordable = budget // prices.input_price
+        return TokenLimits(min(full.prompt, affordable), 0) if affordable >= prompt else None
     completion = min(full.completion, expected, (budget - prices.input_price * prompt) // prices.output_price)
     if completion < 1:
         return None

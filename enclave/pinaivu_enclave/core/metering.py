@@ -29,6 +29,11 @@ class Metered(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
     absurd: bool = False
 
+    @property
+    def paid(self) -> bool:
+        """Whether there was an answer to pay for."""
+        return self.prompt_tokens + self.completion_tokens > 0
+
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What host and node say about a job that was awarded."""
@@ -94,7 +99,7 @@ def judged_attempts(job: Job, metered: Metered) -> tuple[FailedAttempt, ...]:
     needed = metered.prompt_tokens + job.award.max_completion_tokens
 
     def reason(one: Failure) -> str:
-        if not metered.completion_tokens:
+        if not metered.paid:
             return one.reason
         return _decline(one.reason, needed=needed, context_length=one.context_length)
 
@@ -106,9 +111,10 @@ def _decline(reason: str, *, needed: int, context_length: int) -> str:
 
 
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:
-    if proof.completion_tokens == 0 or proof.prompt_tokens == 0:
-        return Metered(evidence.outcome, "usage_missing")
     delivery, award = evidence.delivery, evidence.award
+    embeds = award.max_completion_tokens == 0
+    if proof.prompt_tokens == 0 or (proof.completion_tokens == 0 and not embeds):
+        return Metered(evidence.outcome, "usage_missing")
     longest = _longest_prompt(evidence, limits)
     prompt = min(proof.prompt_tokens, award.max_prompt_tokens, longest)
     claimed, reason = proof.completion_tokens, ""
@@ -124,7 +130,7 @@ def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> 
         if claimed > _tolerated(delivery.recounted_tokens, limits):
             reason = "usage_recounted"
     stated = reason if evidence.outcome == "completed" else evidence.reason
-    if completion == 0:
+    if completion == 0 and not (embeds and evidence.outcome == "completed"):  # no part of embeddings is worth a thing
         return Metered(evidence.outcome, stated or "nothing_delivered")
     return Metered(evidence.outcome, stated, prompt, completion)
 

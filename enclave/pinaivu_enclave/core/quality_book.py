@@ -14,6 +14,7 @@ from pinaivu_shared.quality import (
     moved_quality,
     moved_slots,
     speed_of,
+    was_paid,
     was_possible,
 )
 from pinaivu_shared.receipt import Receipt
@@ -33,7 +34,7 @@ class Standing(msgspec.Struct):
 
 
 class _Medians:
-    """The latest answers of one model."""
+    """The latest answers of one model, embeddings apart from the others."""
 
     def __init__(self) -> None:
         self.first_tokens: deque[int] = deque(maxlen=MEDIAN_WINDOW)
@@ -45,7 +46,7 @@ class QualityBook:
 
     def __init__(self) -> None:
         self._standings: dict[str, Standing] = {}
-        self._medians: dict[str, _Medians] = {}
+        self._medians: dict[tuple[str, bool], _Medians] = {}
 
     def standing(self, node_id: str, terms: NodeTerms) -> Standing:
         """How the node stands; not to be changed."""
@@ -70,13 +71,13 @@ class QualityBook:
 
     def _sample(self, receipt: Receipt) -> int | None:
         """What the last attempt says of its node; None for nothing. Only answers count for the medians."""
-        if not receipt.completion_tokens:
+        if not was_paid(receipt):
             return 0 if is_failure(receipt.reason) else None
         if receipt.reason == "usage_cut":
             return None  # more tokens than bytes were delivered: hidden ones, or a lie
         if receipt.reason == "usage_recounted":
             return 0
-        medians = self._medians.setdefault(receipt.model, _Medians())
+        medians = self._medians.setdefault((receipt.model, receipt.completion_tokens > 0), _Medians())
         speed = speed_of(receipt)
         sample = answer_sample(
             receipt.timing, speed, first_tokens=list(medians.first_tokens), speeds=list(medians.speeds)

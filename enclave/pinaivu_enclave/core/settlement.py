@@ -126,7 +126,7 @@ def _timing(job: Job, metered: Metered, now_ms: int) -> ReceiptTiming:
     """An answer of whose first token the host said nothing came as late as it was settled."""
     duration_ms = max(0, now_ms - job.award.awarded_ms)
     return ReceiptTiming(
-        first_token_ms=job.first_token_ms or (duration_ms if metered.completion_tokens else 0),
+        first_token_ms=job.first_token_ms or (duration_ms if metered.paid else 0),
         duration_ms=duration_ms,
     )
 
