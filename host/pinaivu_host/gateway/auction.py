@@ -5,7 +5,9 @@ queues of its own, so that an account that is short of credit holds up nobody el
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.errors import CommandRefusedError
@@ -17,11 +19,27 @@ from pinaivu_host.gateway.errors import (
     INSUFFICIENT_CREDIT,
     NO_NODE_AVAILABLE,
     OVERLOADED,
+    UNSUPPORTED_PARAMETER,
     ApiError,
 )
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
+from pinaivu_shared.terms import Capabilities, Capability
 from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
+
+_NEEDED: Final[Mapping[Capability, tuple[str, str]]] = {
+    "chat": ("model", "chat completions"),
+    "completions": ("model", "completions of a prompt (POST /v1/completions)"),
+    "embeddings": ("model", "embeddings"),
+    "images": ("messages", "images in messages"),
+    "json_object": ("response_format", "response_format json_object"),
+    "json_schema": ("response_format", "response_format json_schema"),
+    "logprobs": ("logprobs", "logprobs"),
+    "multiple_choices": ("n", "n above 1"),
+    "reasoning_effort": ("reasoning_effort", "reasoning_effort"),
+    "tools": ("tools", "tools"),
+}
+"""The parameter that asks for each capability, and what to call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +110,18 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
             return _credit(market, order)
         case _:
             market.metrics.refused(result.reason if isinstance(result, JobRefused) else "")
-            raise _refusal(result, order.command.model)
+            raise _refusal(result, order.command.model, order.command.needs)
 
 
-def _refusal(result: Result, model: str) -> ApiError:
+def _refusal(result: Result, model: str, needs: Capabilities) -> ApiError:
     """What the caller is told where waiting does not help."""
     match result:
         case JobRefused(reason="insufficient_credit"):
             return ApiError(INSUFFICIENT_CREDIT, "what this account has left does not pay for this request")
         case JobRefused(reason="unknown_model"):
             return unknown_model(model)
+        case JobRefused(reason="no_capable_node"):
+            return _incapable(model, needs)
         case JobRefused(reason="context_length_exceeded"):
             return ApiError(
                 CONTEXT_LENGTH_EXCEEDED,
@@ -110,6 +130,14 @@ def _refusal(result: Result, model: str) -> ApiError:
             )
         case _:
             return ApiError(NO_NODE_AVAILABLE, f"no node offers {model!r} right now, try again")
+
+
+def _incapable(model: str, needs: Capabilities) -> ApiError:
+    """The enclave does not say which need is the one too many, so all are named, the kind of request last."""
+    kind_last = sorted(needs, key=lambda need: _NEEDED[need][0] == "model")
+    named = ", ".join(_NEEDED[need][1] for need in kind_last)
+    message = f"no node that offers {model!r} now can do all that this request needs: {named}"
+    return ApiError(UNSUPPORTED_PARAMETER, message, param=_NEEDED[kind_last[0]][0])
 
 
 def _slots(market: Market, order: Order) -> _Scarce:
