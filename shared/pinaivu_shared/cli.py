@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.evidence_files import judge, read_evidence
 from pinaivu_shared.flags import add_flag, add_switch
@@ -191,19 +189,18 @@ def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _read_choices(name: str) -> list[dict[str, Any]]:
+    from pinaivu_shared.answers import choices_of_answer, choices_of_stream
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
-    from pinaivu_shared.commitments import canonical_choices
-    from pinaivu_shared.sse import assemble_choices, data_events
+    from pinaivu_shared.canonical import parse_json
+    from pinaivu_shared.sse import data_events
 
     content = read_evidence(name, 8 * MAX_BUNDLE_BYTES)
     try:
         text = content.decode()
-        if text.lstrip().startswith(("data:", ":")):
-            return canonical_choices(assemble_choices(data_events(text)))
-        answer = msgspec.json.decode(text)
-        choices: list[dict[str, Any]] = answer["choices"] if isinstance(answer, dict) else answer
-        return canonical_choices(choices)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        if text.lstrip().startswith(("data:", "event:", ":")):
+            return choices_of_stream(data_events(text))
+        return choices_of_answer(parse_json(text))
+    except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error!r}") from error
 
 

@@ -19,12 +19,15 @@ def data_events(text: str) -> Iterator[dict[str, Any]]:
 
 
 def assemble_choices(chunks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the deltas of `chat.completion.chunk`s into choices, as an unstreamed answer would have them."""
+    """Join the deltas of `chat.completion.chunk`s into choices, as an unstreamed answer would have them.
+
+    Streamed text completions have a `text` in place of a delta, which is the content here.
+    """
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
         for part in chunk.get("choices", []):
             choice = choices.setdefault(part["index"], _empty_choice(part["index"]))
-            _join(choice["message"], part.get("delta", {}))
+            _join(choice["message"], part.get("delta") or {"content": part.get("text")})
             choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
     return [choices[index] for index in sorted(choices)]
 

@@ -144,6 +144,27 @@ def test_request_and_answer_are_opened_from_files(tmp_path: Path, bundle: Path, 
     assert json.loads(ended.stdout)["opened_commitments"] == ["request", "response"]
 
 
+def test_the_answer_of_another_endpoint_opens_the_same_commitment(tmp_path: Path, bundle: Path, trust: Path) -> None:
+    """A response, its stream, which begins with the name of an event, and a text completion."""
+    content = ANSWER[0]["message"]["content"]
+    item = {"type": "message", "content": [{"type": "output_text", "text": content}]}
+    response = {"object": "response", "status": "completed", "output": [item]}
+    event = {"type": "response.completed", "response": response}
+    text = {"object": "text_completion", "choices": [{"index": 0, "text": content, "finish_reason": "stop"}]}
+    for answer in (response, f"event: response.completed\ndata: {json.dumps(event)}\n\n", text):
+        ended = run("verify", bundle, "--trust", trust, "--response", write(tmp_path, "answer", answer), "--json")
+        assert json.loads(ended.stdout)["opened_commitments"] == ["response"]
+
+
+@pytest.mark.parametrize(
+    "answer", [ERROR_BODY, "data: {}\n\n", "data: {\n\n", '{"choices":[],"choices":[]}', "# A page"]
+)
+def test_what_is_no_answer_exits_2(tmp_path: Path, bundle: Path, trust: Path, answer: object) -> None:
+    ended = run("verify", bundle, "--trust", trust, "--response", write(tmp_path, "answer", answer))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("cannot be read: ")
+
+
 def test_another_answer_exits_1(tmp_path: Path, bundle: Path, trust: Path) -> None:
     answer = write(tmp_path, "answer", {"choices": [{**ANSWER[0], "finish_reason": "length"}]})
     ended = run("verify", bundle, "--trust", trust, "--response", answer)
