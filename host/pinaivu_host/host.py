@@ -17,16 +17,20 @@ from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.asking import DEFAULT_BODY_BYTES_MAX, Asking
 from pinaivu_host.gateway.attestation import Attestation
 from pinaivu_host.gateway.chat import read_chat
+from pinaivu_host.gateway.completion import read_completion
 from pinaivu_host.gateway.cors import Cors
+from pinaivu_host.gateway.embeddings import read_embeddings
 from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
+from pinaivu_host.gateway.openapi import OpenApiDocument
 from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
+from pinaivu_host.gateway.responses_answer import read_response
 from pinaivu_host.gateway.scrape import Scrape
 from pinaivu_host.gateway.transcripts import Transcripts
 from pinaivu_host.gateway.usage import UsageReport
@@ -184,6 +188,9 @@ class Host:
         )
         return [
             route("/v1/chat/completions", "POST", partial(asking.serve, read_chat)),
+            route("/v1/completions", "POST", partial(asking.serve, read_completion)),
+            route("/v1/responses", "POST", partial(asking.serve, read_response)),
+            route("/v1/embeddings", "POST", partial(asking.serve, read_embeddings)),
             route("/v1/models", "GET", models.list),
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/pricing", "GET", pricing.list),
@@ -196,6 +203,7 @@ class Host:
             route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
             route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),
             route("/v1/attestation", "GET", Attestation(self.link).attest),
+            route("/openapi.json", "GET", OpenApiDocument().document),
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
             route("/metrics", "GET", Scrape(market, self.orders, admin_key=settings.admin_key).metrics),

@@ -59,12 +59,9 @@ class Offered:
         await self.node.send(wire.Delta(self.award.request_id, content, **fields))
 
     async def prove(self, content: str, *, outcome: Any = "completed", **changes: Any) -> None:
-        """Prove an answer of one choice with this text; `choice`, `tokens` replace the defaults."""
-        choice = changes.get("choice") or {
-            "index": 0,
-            "message": {"content": content},
-            "finish_reason": changes.get("finish_reason", "stop"),
-        }
+        """Prove an answer of one choice with this text; `choices`, `tokens` replace the defaults."""
+        choice = {"index": 0, "message": {"content": content}, "finish_reason": changes.get("finish_reason", "stop")}
+        choices = changes.get("choices", [choice])
         prompt_tokens, completion_tokens = changes.get("tokens", (11, max(1, len(content) // 4)))
         proof = Proof(
             request_id=self.award.request_id,
@@ -78,7 +75,7 @@ class Offered:
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             forwarded_commitment=forwarded_commitment(self.request, self.salt),
-            response_commitment=response_commitment([choice], self.salt),
+            response_commitment=response_commitment(choices, self.salt),
             first_token_ms=1,
             duration_ms=2,
         )

@@ -89,7 +89,7 @@ async def test_tool_calls_begin_with_id_and_name_and_go_on_with_arguments(town: 
         await offered.delta(tool_calls=(ToolCallDelta(0, arguments="1}"),))
         await offered.delta(finish_reason="tool_calls")
         choice = {"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
-        await offered.prove("", choice=choice)
+        await offered.prove("", choices=[choice])
 
     await town.node(script)
     response = await town.chat(stream=True)

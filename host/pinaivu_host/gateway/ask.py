@@ -16,7 +16,7 @@ class StreamWriter(Protocol):
     """Writes the server-sent events of one answer."""
 
     def begin(self) -> bytes:
-        """What comes first, before anything of the answer is there."""
+        """What comes first; asked for once, before anything of the answer is there."""
 
     def delta(self, delta: Delta) -> bytes:
         """A piece of the answer, empty where nothing of it is shown; its finish_reason is not written here."""

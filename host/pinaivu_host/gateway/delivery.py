@@ -58,6 +58,7 @@ class StreamSink:
         self._send, self._order, self._departure = send, order, departure
         self._headers = (_salt(order), *headers)
         self._writer = order.ask.shape.writer(order.envelope)
+        self._head = self._writer.begin()
         self._loop = asyncio.get_running_loop()
         self._begun = False
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
@@ -103,7 +104,7 @@ class StreamSink:
             headers = (*HEADERS, *self._headers)
             request_id = self._order.command.request_id
             await self._send(response_start(200, CONTENT_TYPE, request_id=request_id, headers=headers))
-            events = self._writer.begin() + events
+            events = self._head + events
         await _in_time(self._send({"type": "http.response.body", "body": events, "more_body": more}))
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
 

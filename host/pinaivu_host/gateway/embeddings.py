@@ -1,0 +1,101 @@
+"""`POST /v1/embeddings`: what a body asks for, and the vectors that answer it.
+
+A node sends them as content: the JSON text of an array with one base64 string of little-endian float32 for each input.
+So what a receipt commits to is the same whether the caller wants numbers or base64.
+"""
+
+import base64
+import binascii
+import math
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Never
+
+import msgspec
+from pydantic import Field
+
+from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.ask import Ask
+from pinaivu_host.gateway.envelope import Envelope
+from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.messages import Shape
+from pinaivu_host.gateway.validation import PositiveInt, read_request
+from pinaivu_shared.commitments import forwarded_part
+from pinaivu_shared.receipt import Receipt
+
+INPUTS_MAX: Final = 2048
+FLOAT_BYTES: Final = 4
+_texts: Final = msgspec.json.Decoder(list[str])
+
+
+class EmbeddingsRequest(Shape):
+    """Everything of a request that matters here. Keys that are not listed are ignored."""
+
+    model: Annotated[str, Field(min_length=1)]
+    input: str | Annotated[list[Any], Field(min_length=1, max_length=INPUTS_MAX)]
+    dimensions: PositiveInt | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+
+    def texts(self) -> list[str]:
+        """The inputs; ApiError (400) for token ids and for empty texts."""
+        inputs = [self.input] if isinstance(self.input, str) else self.input
+        if not all(isinstance(one, str) for one in inputs):
+            raise ApiError(UNSUPPORTED_PARAMETER, "input must be text: nodes differ in their token ids", param="input")
+        if not all(inputs):
+            raise ApiError(INVALID_REQUEST, "input must not be empty text", param="input")
+        return inputs
+
+
+def read_embeddings(body: dict[str, Any]) -> Ask:
+    """The vectors that a body asks for; ApiError (400, 422)."""
+    asked = read_request(EmbeddingsRequest, body)
+    texts = asked.texts()
+    return Ask(
+        model=asked.model,
+        forwarded={**forwarded_part(body), "input": texts},
+        needs=("embeddings",),
+        shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsShape:
+    """So many vectors, as numbers or as base64."""
+
+    inputs: int
+    as_base64: bool
+
+    def writer(self, _envelope: Envelope) -> Never:
+        """There are no streams of vectors."""
+        raise AssertionError("embeddings are not streamed")
+
+    def whole(self, envelope: Envelope, answer: Answer, receipt: Receipt) -> dict[str, Any]:
+        """The `list` object."""
+        vectors = _texts.decode(answer.content())
+        shown = [vector if self.as_base64 else _numbers(vector) for vector in vectors]
+        return {
+            "object": "list",
+            "data": [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(shown)],
+            "model": envelope.model,
+            "usage": {"prompt_tokens": receipt.prompt_tokens, "total_tokens": receipt.prompt_tokens},
+        }
+
+    def holds(self, answer: Answer) -> bool:
+        """Whether there is a vector of finite numbers for each input, all of one length."""
+        try:
+            vectors = _texts.decode(answer.content())
+            numbers = [_numbers(vector) for vector in vectors]
+        except (msgspec.DecodeError, binascii.Error, struct.error, ValueError):
+            return False
+        lengths = {len(vector) for vector in numbers}
+        return (
+            len(vectors) == self.inputs
+            and len(lengths) == 1
+            and lengths != {0}
+            and all(math.isfinite(number) for vector in numbers for number in vector)
+        )
+
+
+def _numbers(vector: str) -> list[float]:
+    packed = base64.b64decode(vector, validate=True)
+    return list(struct.unpack(f"<{len(packed) // FLOAT_BYTES}f", packed))

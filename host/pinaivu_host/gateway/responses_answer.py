@@ -1,0 +1,95 @@
+"""`POST /v1/responses`: what a body asks for, and the `response` object that answers it (OpenAI's reference).
+
+Nothing is stored: `store` is always false in the answer.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.ask import Ask
+from pinaivu_host.gateway.chat_request import read_chat_request
+from pinaivu_host.gateway.chat_rules import check_chat, needs_of
+from pinaivu_host.gateway.envelope import Envelope
+from pinaivu_host.gateway.responses_chat import chat_of
+from pinaivu_host.gateway.responses_request import ResponsesRequest
+from pinaivu_host.gateway.responses_stream import ResponsesWriter
+from pinaivu_host.gateway.validation import read_request
+from pinaivu_shared.commitments import forwarded_part
+from pinaivu_shared.receipt import Receipt
+
+ECHOED: Final = (
+    "instructions",
+    "max_output_tokens",
+    "tool_choice",
+    "tools",
+    "temperature",
+    "top_p",
+    "text",
+    "metadata",
+)
+"""What the answer repeats of the request, as it was sent."""
+DEFAULTS: Final[dict[str, Any]] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+}
+
+
+def read_response(body: dict[str, Any]) -> Ask:
+    """The answer that a body asks for; ApiError (400, 422)."""
+    asked = read_request(ResponsesRequest, body)
+    chat_body = chat_of(asked)
+    chat = read_chat_request(chat_body)
+    check_chat(chat)
+    return Ask(
+        model=asked.model,
+        forwarded=forwarded_part(chat_body),
+        needs=needs_of(chat),
+        shape=ResponsesShape(_settings(asked, body), with_logprobs=asked.wants_logprobs()),
+        max_tokens=chat.max_answer_tokens(),
+        stream=bool(asked.stream),
+        keeps_logprobs=asked.wants_logprobs(),
+        has_tier=asked.service_tier is not None,
+    )
+
+
+def _settings(asked: ResponsesRequest, body: dict[str, Any]) -> dict[str, Any]:
+    echoed = {name: DEFAULTS[name] if body.get(name) is None else body[name] for name in ECHOED}
+    text = {"format": {"type": "text"}, **{name: one for name, one in echoed["text"].items() if one is not None}}
+    return {
+        **echoed,
+        "text": text,
+        "parallel_tool_calls": asked.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
+        "store": False,
+        "truncation": "disabled",
+        "background": False,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesShape:
+    """`settings` is what the answer repeats of the request."""
+
+    settings: dict[str, Any]
+    with_logprobs: bool
+
+    def writer(self, envelope: Envelope) -> ResponsesWriter:
+        """Events."""
+        return ResponsesWriter(envelope, self.settings, with_logprobs=self.with_logprobs)
+
+    def whole(self, envelope: Envelope, answer: Answer, receipt: Receipt) -> dict[str, Any]:
+        """The `response` object: what the last event of a stream has, too."""
+        writer = ResponsesWriter(envelope, self.settings, with_logprobs=self.with_logprobs)
+        return writer.response_of(answer, receipt)
+
+    def holds(self, _answer: Answer) -> bool:
+        """Any text and any calls can be shown."""
+        return True
