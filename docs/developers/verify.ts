@@ -1,4 +1,4 @@
-// Verifies a receipt's bundle, offline, with nothing but Node 20.12 or later: node:crypto and the four files beside it.
+// Verifies a receipt's bundle, offline, with nothing but Node 20.12 or later: node:crypto and the files in verify/.
 //
 //   node verify.js BUNDLE TRUST [REQUEST [RESPONSE]]
 //
