@@ -48,6 +48,7 @@ def host(arguments: list[str]) -> int:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "listen", default="127.0.0.1:8080", text="HOST:PORT to serve on; port 0 takes a free one")
+    _add_edge(parser)
     add_flag(parser, "enclave", default=None, text="the enclave: vsock:CID:PORT, hybrid:PATH:PORT or unix:PATH")
     add_flag(parser, "configuration", default=None, text="file with the configuration that the enclave is given")
     add_flag(parser, "kms-listen", default="vsock:5001", text="where the enclave asks for KMS: vsock:PORT or unix:PATH")
@@ -84,6 +85,24 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "log-level", default="info", text="debug, info, warning or error")
 
 
+def _add_edge(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "tls-certificate", default="", text="PEM file with the chain; HTTPS is served. SIGHUP reads again")
+    add_flag(parser, "tls-key", default="", text="PEM file with the key of --tls-certificate")
+    add_flag(
+        parser,
+        "trusted-proxies",
+        default="",
+        text="ADDRESS,NETWORK,…: proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; otherwise nobody's",
+    )
+    add_flag(
+        parser,
+        "cors-origins",
+        default="",
+        text="ORIGIN,…: whose pages may call /v1/ from a browser, * for all; without it none may",
+    )
+    add_flag(parser, "connections-max", default="4096", text="how many connections may be open, those of nodes as well")
+
+
 def _add_create_key(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "data-dir", default="", text="folder of the embedded database")
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
@@ -115,6 +134,8 @@ def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
     from pinaivu_host.admin_key import read_admin_key
+    from pinaivu_host.edge import EdgeSettings, allow_connections, parse_proxies, read_certificate
+    from pinaivu_host.gateway.cors import parse_origins
     from pinaivu_host.gateway.recount import load_tokenizers
     from pinaivu_host.host import Host, HostSettings
     from pinaivu_host.link_address import parse_address
@@ -141,6 +162,12 @@ def _serve(options: argparse.Namespace) -> int:
         queue_max=_number(options.queue_max, "queue-max"),
         recounter=load_tokenizers(options.tokenizers),
         drain_ms=_number(options.drain_ms, "drain-ms"),
+        cors_origins=parse_origins(options.cors_origins),
+    )
+    edge = EdgeSettings(
+        certificate=read_certificate(options.tls_certificate, options.tls_key),
+        trusted_proxies=parse_proxies(options.trusted_proxies),
+        connections_max=allow_connections(_number(options.connections_max, "connections-max")),
     )
     address = _host_port(options.listen, "listen")
     try:
@@ -149,7 +176,7 @@ def _serve(options: argparse.Namespace) -> int:
         raise CallerError(f"--listen {options.listen}: {error.strerror}") from error
 
     async def main() -> None:
-        await serve(Host(settings), listener)
+        await serve(Host(settings), listener, edge)
 
     sys.setswitchinterval(0.001)  # the journal's thread takes turns with the event loop
     with listener:

@@ -22,3 +22,10 @@ async def town(closed_town: Town) -> AsyncIterator[Town]:
     await closed_town.open()
     yield closed_town
     await closed_town.close()
+
+
+@pytest.fixture
+async def openable(closed_town: Town) -> AsyncIterator[Town]:
+    """A town whose settings the test decides before it opens it; closed for the test, which must have opened it."""
+    yield closed_town
+    await closed_town.close()

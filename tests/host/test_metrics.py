@@ -208,7 +208,7 @@ async def test_a_request_is_one_line_with_its_outcome(town: Town, log: pytest.Lo
     await town.node()
     answer = await town.chat()
     (line,) = await ended(log, CHAT)
-    assert list(line) == ["request_id", "route", "status", "duration_ms", "model", "outcome"]
+    assert list(line) == ["request_id", "client", "route", "status", "duration_ms", "model", "outcome"]
     assert (line["request_id"], line["status"]) == (answer.headers["x-request-id"], 200)
     assert (line["model"], line["outcome"]) == ("m", "completed")
     assert isinstance(line["duration_ms"], int)

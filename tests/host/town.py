@@ -10,6 +10,7 @@ import httpx
 from tests.host.fake_enclave import OPERATOR_KEY, FakeEnclave, signed_order
 from tests.host.fake_node import FakeNode, Script, echoing
 
+from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.host import Host, HostSettings
 from pinaivu_host.link_address import parse_address
 from pinaivu_host.listening_address import parse_listening_address
@@ -47,13 +48,14 @@ CONFIGURATION = Configuration(
 
 
 class Town:
-    """Everything of one test. `settings` change the host's, before `open`."""
+    """Everything of one test. `settings` and `edge` change the host's, before `open`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.enclave = FakeEnclave(folder / "enclave.sock")
         self.configuration = CONFIGURATION
         self.settings: dict[str, Any] = {}
+        self.edge = EdgeSettings()
         self.nodes: list[FakeNode] = []
         self.clients: list[httpx.AsyncClient] = []
         self.host: Host
@@ -87,7 +89,7 @@ class Town:
         )
         self.listener: socket.socket = listen("127.0.0.1", 0)
         self.port: int = self.listener.getsockname()[1]
-        self.server: GatewayServer = make_server(self.host.app)
+        self.server: GatewayServer = make_server(self.host.app, self.edge)
         await self.host.start()
         self.serving = asyncio.create_task(self.server.serve(sockets=[self.listener]))
 

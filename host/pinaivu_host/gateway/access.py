@@ -1,7 +1,8 @@
 """One request as the operator sees it: a line in the log and a few counts, and nothing of what was said in it.
 
 The line has the route's template, never the path: an account's id is in some paths, and a stray request may have
-anything there. It has a model's name only if the market lists the model.
+anything there. It has a model's name only if the market lists the model. `client` is the caller's address, without a
+port: the connection's, or what a trusted proxy says.
 """
 
 import asyncio
@@ -45,8 +46,10 @@ class Access:
         route, status, state = route_of(self._scope), self.status or CALLER_GONE_STATUS, self._scope["state"]
         self._metrics.requests_running.dec()
         self._metrics.answered(route, status, duration_s)
+        peer = self._scope.get("client")
         kv: dict[str, Any] = {
             "request_id": state["request_id"],
+            "client": peer[0] if peer else None,
             "route": route,
             "status": status,
             "duration_ms": round(duration_s * 1000),

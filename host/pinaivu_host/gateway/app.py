@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.access import Access, route_of
 from pinaivu_host.gateway.body import CallerGoneError
+from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.errors import (
     COORDINATOR_UNAVAILABLE,
     INTERNAL_ERROR,
@@ -39,8 +40,8 @@ _ENDPOINTS: Final = (
 class Gateway:
     """Dispatches, and turns whatever an endpoint raises into an error response."""
 
-    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics, cors: Cors) -> None:
+        self._metrics, self._cors = metrics, cors
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,9 +52,12 @@ class Gateway:
             return
         request_id = new_request_id()
         scope["state"] = {"request_id": request_id}
-        access = Access(self._metrics, scope, send)
+        access = Access(self._metrics, scope, self._cors.wrap(scope, send))
         try:
-            await self._router(scope, receive, access.send)
+            if self._cors.is_preflight(scope):
+                await self._cors.answer_preflight(scope, access.send)
+            else:
+                await self._router(scope, receive, access.send)
         except CallerGoneError:
             access.outcome = "client_disconnected"
         except Exception as error:

@@ -1,0 +1,103 @@
+"""The HTTP protocol under the gateway: uvicorn's, with bounds on what a connection may cost before it asks anything.
+
+Uvicorn waits for ever for the head of a first request, and for one of which a byte has come; it takes heads of any size
+and any number of connections.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from pinaivu_host.gateway.order import new_request_id
+from pinaivu_host.gateway.responses import JSON
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+WRITE_BUFFER_BYTES: Final = 64 * 1024
+"""What asyncio has without TLS. With TLS it would be eight times as much, all of it counted as delivered."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """`connections_max` and `head_s` are set by a subclass: uvicorn makes one object for each connection.
+
+    WebSockets count among the connections too. A head that is late ends its connection without an answer, since a
+    client that has not asked would take one for the answer to what it asks next.
+    """
+
+    connections_max: int
+    head_s: float
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """From the transport, after the TLS handshake."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        if len(self.connections) > self.connections_max:
+            self._refuse(503, "too_many_connections", "this gateway has too many open connections, try again")
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """From the transport."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """From the transport."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._awaits_head():
+            self._head_bytes = 0
+        elif self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(431, "head_too_large", f"the head of a request may have {HEAD_BYTES_MAX} bytes")
+        elif self._deadline is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """From the parser: the head is there."""
+        self._forget_head()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """From the parser: so is the body. If the answer came before it, the connection is idle only now."""
+        super().on_message_complete()
+        if self._awaits_head():
+            self._forget_head()
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._end)
+
+    def _awaits_head(self) -> bool:
+        """Whether bytes are owed, with no timer of uvicorn's for them: not while idle, answering, closing, upgraded."""
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it as one that is always there
+        answering = cycle is not None and not cycle.response_complete
+        closing = self not in self.connections or self.transport.is_closing()
+        return not (answering or closing or self.timeout_keep_alive_task)
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_s, self._end)
+
+    def _forget_head(self) -> None:
+        self._head_bytes = 0
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        request_id = new_request_id()
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
+        body = msgspec.json.encode({"error": error, "request_id": request_id})
+        head = (
+            f"content-type: {JSON}\r\nx-request-id: {request_id}\r\nretry-after: 1\r\nconnection: close\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()
