@@ -30,10 +30,12 @@ function readBundle(file: string): string {
   return written;
 }
 
+/** Of an answer of /v1/chat/completions that was not streamed; `pinaivu verify` reads the other kinds as well. */
 function readChoices(file: string): Choice[] {
-  const answer = JSON.parse(readText(file)) as Choice[] | { choices: Choice[] };
-  const choices = Array.isArray(answer) ? answer : answer.choices;
-  if (!choices.every((one) => Number.isInteger(one.index) && typeof one.message === "object")) throw new Error("no answer");
+  const answer = JSON.parse(readText(file)) as { object?: string; choices?: Choice[] };
+  const choices = answer.object === undefined || answer.object === "chat.completion" ? answer.choices : undefined;
+  const whole = choices?.every((one) => Number.isInteger(one.index) && typeof one.message === "object");
+  if (choices === undefined || whole !== true) throw new Error("no answer of chat completions");
   return choices;
 }
 
