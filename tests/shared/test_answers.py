@@ -212,7 +212,8 @@ def test_the_stream_of_a_response_ends_with_the_whole_of_it(ended: str) -> None:
     "events",
     [
         [], [7], [{"error": {"message": "no"}}], [{"choices": None}], [{"choices": [{}]}],
-        [chunk(0, delta={"content": 7})], [chunk(0, delta={"tool_calls": [{"index": 5}]})], [{"type": "response.failed", "response": response()}],
+        [chunk(0, delta={"content": 7})], [chunk(0, delta={"tool_calls": [{"index": 5}]})],
+        [{"type": "response.failed", "response": response()}],
         [{"type": "response.completed"}],
     ],
     ids=repr,
