@@ -69,7 +69,6 @@ class AwardCheck:
         _require(award.model == quote.model, f"is for model {award.model}, the quote for {quote.model}")
         _require(award.input_price >= quote.input_price, f"pays {award.input_price} for input")
         _require(award.output_price >= quote.output_price, f"pays {award.output_price} for output")
-        _require(award.max_completion_tokens >= 1, "leaves no token to answer with")
         _require(min(award.first_token_by_ms, award.deadline_ms) > now_ms, "came after its deadline")
         return quote
 
@@ -102,6 +101,7 @@ def _matching_request(offer: Offer, award: Award) -> dict[str, Any]:
     _require(committed == award.forwarded_commitment, "commits to another request")
     _require(FORWARDED_FIELDS.issuperset(request), "comes with fields that nodes have no business to see")
     _require(request.get("model") == award.model, "comes with a request for another model")
+    _require("input" in request or award.max_completion_tokens >= 1, "leaves no token to answer with")
     return request
 
 

@@ -28,6 +28,8 @@ _FLAGS: Final = {
     "output-price": "micro-USDC per million completion tokens",
     "engine": "embedded (unless given), echo, echo:SETTINGS, or the URL of an OpenAI-protocol server",
     "engine-models": "models to offer, comma-separated, each NAME or NAME=ENGINE'S NAME; all unless given",
+    "engine-capabilities": "what its models can do beside what is found (+tools) and what not (-logprobs), "
+    "comma-separated, as --engine-capabilities=-logprobs,+tools",
     "engine-api-key-file": "file with the engine's API key; PINAIVU_ENGINE_API_KEY may hold the key itself",
     "slots": "requests run at once, shared by the models offered; embedded 16, echo 1024, URL 64 unless given",
     "context-length": "longest context to offer in tokens, where less than the engine's",

@@ -21,15 +21,15 @@ LOGPROBS_BYTES_MAX: Final = 256 * 1024
 def deltas_of(request_id: str, event: Event) -> Iterator[Delta]:
     """What to send for this event, in order; EngineError for what cannot be sent."""
     match event:
-        case Text(content=content, logprobs=logprobs):
+        case Text(content=content, logprobs=logprobs, index=index):
             encoded = [] if logprobs is None else list(_encoded(logprobs["content"]))
             for piece, told in zip_longest(_cut(content), encoded):
-                yield Delta(request_id, piece or "", logprobs=told or NO_LOGPROBS)
-        case ToolCalls(calls=calls):
+                yield Delta(request_id, piece or "", index, logprobs=told or NO_LOGPROBS)
+        case ToolCalls(calls=calls, index=index):
             for pieces in _messages(calls):
-                yield Delta(request_id, tool_calls=pieces)
-        case Finish(reason=reason):
-            yield Delta(request_id, finish_reason=reason)
+                yield Delta(request_id, index=index, tool_calls=pieces)
+        case Finish(reason=reason, index=index):
+            yield Delta(request_id, index=index, finish_reason=reason)
 
 
 def _cut(text: str) -> list[str]:

@@ -84,10 +84,11 @@ class EnginePool:
         return tuple(self._status(one) for one in self._supervisors)
 
     def _status(self, supervisor: EngineSupervisor) -> EngineStatus:
-        ready = tuple(model.name for model in supervisor.offering.models) if supervisor.offering else ()
-        return EngineStatus(
-            supervisor.label, ready, {name: self._unquoted[name] for name in sorted(ready) if name in self._unquoted}
-        )
+        models = supervisor.offering.models if supervisor.offering else ()
+        ready = tuple(model.name for model in models)
+        unquoted = {name: self._unquoted[name] for name in sorted(ready) if name in self._unquoted}
+        capabilities = {model.name: model.capabilities for model in models}
+        return EngineStatus(supervisor.label, ready, unquoted, capabilities)
 
     def _warn(self, event: str, supervisor: EngineSupervisor, model: str) -> None:
         """Say it once, not at each renewal of the quotes."""

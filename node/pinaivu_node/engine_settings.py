@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pinaivu_node.engines.access import EngineSetup
+from pinaivu_node.engines.capabilities import parse_wishes
 from pinaivu_node.engines.choice import EngineChoice, parse_engine
 from pinaivu_node.tariff import Prices, Tariff
 from pinaivu_shared.errors import CallerError
@@ -31,9 +32,15 @@ def _distinct(entries: tuple[str, ...]) -> tuple[str, ...]:
     return entries
 
 
+def _checked_wishes(entries: tuple[str, ...]) -> tuple[str, ...]:
+    parse_wishes(entries)
+    return entries
+
+
 ListedPrice = Annotated[int, Field(ge=1, le=2**40)]
 PrintableName = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 OfferedModels = Annotated[tuple[PrintableName, ...], BeforeValidator(_split), AfterValidator(_distinct)]
+CapabilityWishes = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_checked_wishes)]
 SlotCount = Annotated[int, Field(ge=0, le=65536)]
 OwnSlots = Annotated[int, Field(ge=1, le=65536)]
 ContextLength = Annotated[int, Field(ge=0, le=2**31)]
@@ -75,6 +82,7 @@ class EngineSettings(Table):
     api_key_file: Path | None = None
     slots: SlotCount = 0
     context_length: ContextLength = 0
+    capabilities: CapabilityWishes = ()
     input_price: ListedPrice | None = None
     output_price: ListedPrice | None = None
     prices: dict[PrintableName, PriceSettings] = {}
@@ -102,6 +110,7 @@ class EngineSettings(Table):
             api_key=api_key,
             models={offered_name(entry): entry.partition("=")[2] or offered_name(entry) for entry in self.models},
             context_length=self.context_length,
+            wishes=parse_wishes(self.capabilities),
         )
 
     def tariff(self, *, input_price: int | None, output_price: int | None) -> Tariff:

@@ -107,8 +107,9 @@ class Job:
             model=model.engine_name,
             limit=limit,
             extras=model.extras,
-            tools="tools" in model.capabilities,
+            capabilities=model.capabilities,
         )
+        self._assembly = Assembly(request.choices)
         async with served.engine.answer(request) as answer:
             try:
                 async for events in answer:

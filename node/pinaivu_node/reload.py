@@ -18,7 +18,7 @@ OF_THE_NODE: Final = (
     *("gateway", "trust", "data_dir", "operator", "fleet_key_file", "engine_api_key"),
     *("quote_lifetime", "drain_seconds", "log_level"),
 )
-OF_AN_ENGINE: Final = ("engine", "models", "api_key_file", "context_length")
+OF_AN_ENGINE: Final = ("engine", "models", "api_key_file", "context_length", "capabilities")
 logger = logging.getLogger(__name__)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from pinaivu_node.engine_settings import (
+    CapabilityWishes,
     ContextLength,
     EngineSettings,
     ListedPrice,
@@ -26,7 +27,7 @@ from pinaivu_shared.wire.node import NODE_PATH
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _OF_ONE_ENGINE: Final = (
     *("engine", "engine_models", "engine_api_key", "engine_api_key_file"),
-    *("slots", "context_length"),
+    *("slots", "context_length", "engine_capabilities"),
 )
 
 
@@ -55,6 +56,7 @@ class NodeSettings(Table):
     engine_api_key_file: Path | None = None
     slots: SlotCount = 0
     context_length: ContextLength = 0
+    engine_capabilities: CapabilityWishes = ()
     engines: tuple[EngineSettings, ...] = ()
     quote_lifetime: Annotated[int, Field(ge=2, le=86_400)] = 60
     drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30
@@ -99,6 +101,7 @@ class NodeSettings(Table):
             api_key_file=self.engine_api_key_file,
             slots=self.slots,
             context_length=self.context_length,
+            capabilities=self.engine_capabilities,
         )
         return self.engines or (alone,)
 

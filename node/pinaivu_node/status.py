@@ -30,11 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class EngineStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One engine: what it is, the models that it has ready, none while it is not, and why some are not quoted."""
+    """One engine: what it is, the models that it has ready, none while it is not, and why some are not quoted.
+
+    `capabilities` is what each ready model can do.
+    """
 
     engine: str
     ready: tuple[str, ...]
     unquoted: Mapping[str, str] = {}
+    capabilities: Mapping[str, tuple[str, ...]] = {}
 
 
 class HeardReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -47,6 +47,8 @@ def _node_facts(status: NodeStatus, now_ms: int) -> Iterator[tuple[str, str]]:
     yield "state", f"{status.state} for {span(now_ms - status.since_ms)}" + (status.detail and f": {status.detail}")
     for engine in status.engines:
         yield "engine", f"{engine.engine}: {', '.join(engine.ready) or 'not ready'}"
+        for model, capabilities in engine.capabilities.items():
+            yield "", f"{model} can do {', '.join(capabilities)}"
         for model, reason in engine.unquoted.items():
             yield "", f"{model} is not quoted: {reason}"
     yield "jobs", f"{status.jobs_running} running"

@@ -22,6 +22,7 @@ from pinaivu_node.quotes import Acknowledged
 from pinaivu_node.session import NodeProfile
 from pinaivu_node.status import NodeStatus
 from pinaivu_node.tariff import Tariff
+from pinaivu_shared.terms import Capabilities
 from pinaivu_shared.wire.node import (
     NODE_PATH,
 )
@@ -42,10 +43,8 @@ class StandingEngine(EngineSupervisor):
         async with self.engine:
             await trio.sleep_forever()
 
-    def become_ready(self, *names: str, context_length: int = 4096) -> None:
-        models = (
-            ServedModel(name, "llama", context_length, capabilities=("chat",), extras={}) for name in names or (MODEL,)
-        )
+    def become_ready(self, *names: str, context_length: int = 4096, capabilities: Capabilities = ("chat",)) -> None:
+        models = (ServedModel(name, "llama", context_length, capabilities, extras={}) for name in names or (MODEL,))
         self._set(Offering(self.engine, tuple(models)))
 
     def fail(self) -> None:

@@ -13,7 +13,7 @@ from pinaivu_shared.signed import Signed, sign_as_enclave
 from pinaivu_shared.wire.node import Accept, Decline, Offer, PostQuote
 
 from .engines.scripted import ScriptedEngine, chunk, event, head, serving, streamed, usage
-from .market import BODY, NOW_MS, SALT, Counter
+from .market import BODY, MODEL, NOW_MS, SALT, Counter
 from .running import network
 
 ANSWER = streamed(chunk("Good "), chunk("day"), chunk(finish="stop"), usage(9, 3))
@@ -66,6 +66,7 @@ REFUSALS: dict[str, Spoil] = {
     "input price below the quote": of_award(input_price=99),
     "output price below the quote": of_award(output_price=199),
     "no token to answer with": of_award(max_completion_tokens=0),
+    "no token for a completion": of_body({"model": MODEL, "prompt": "x"}, max_completion_tokens=0),
     "first token overdue": of_award(first_token_by_ms=NOW_MS),
     "deadline over": of_award(deadline_ms=NOW_MS - 1),
     "another request's commitment": of_award(forwarded_commitment=digest_of(b"x")),

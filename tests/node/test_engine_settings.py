@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pinaivu_node.engines.capabilities import Wishes
 from pinaivu_node.settings import NodeSettings, load_settings
 from pinaivu_node.tariff import Prices
 from pinaivu_shared.errors import CallerError
@@ -16,6 +17,7 @@ engine = "http://127.0.0.1:11434"
 models = ["llama3.2:1b", "big=meta/llama-70b"]
 slots = 4
 context-length = 2048
+capabilities = ["+tools", "-logprobs"]
 output_price = 900
 
 [engines.prices."llama3.2:1b"]
@@ -42,7 +44,8 @@ def test_a_file_may_list_several_engines(tmp_path: Path) -> None:
     assert first.choice.label == "http://127.0.0.1:11434"
     assert first.models == {"llama3.2:1b": "llama3.2:1b", "big": "meta/llama-70b"}
     assert (first.slots, first.context_length) == (4, 2048)
-    assert (second.choice.label, second.models, second.slots) == ("echo", {}, 1024)
+    assert first.wishes == Wishes(more=frozenset({"tools"}), fewer=frozenset({"logprobs"}))
+    assert (second.choice.label, second.models, second.slots, second.wishes) == ("echo", {}, 1024, Wishes())
 
 
 def test_an_engine_may_have_prices_of_its_own_and_its_models_too(tmp_path: Path) -> None:
@@ -71,9 +74,11 @@ def test_the_key_of_each_engine_comes_from_its_own_file(tmp_path: Path) -> None:
     assert "secret" not in repr(settings)
 
 
-@pytest.mark.parametrize("name", ["engine", "engine_models", "engine_api_key", "slots", "context_length"])
+@pytest.mark.parametrize(
+    "name", ["engine", "engine_models", "engine_api_key", "slots", "context_length", "engine_capabilities"]
+)
 def test_settings_of_one_engine_do_not_go_with_a_list_of_several(tmp_path: Path, name: str) -> None:
-    value = {"engine": "echo", "engine_models": "a"}.get(name, "1")
+    value = {"engine": "echo", "engine_models": "a", "engine_capabilities": "+tools"}.get(name, "1")
     with pytest.raises(CallerError, match=rf"^{name}: the file has \[\[engines\]\]"):
         load(tmp_path, TWO_ENGINES, {**PRICED, name: value})
     quoted = value if value.isdigit() and name != "engine_api_key" else f'"{value}"'
@@ -90,6 +95,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "one model twice": (f'{ONE}models = ["m", "m=n"]\n', "engines.0.models: m is named twice"),
     "no engine": ("[[engines]]\nslots = 1\n", "engines.0.engine: Field required"),
     "no such engine": ('[[engines]]\nengine = "ehco"\n', "engine 'ehco'"),
+    "no such capability": (f'{ONE}capabilities = ["+tool"]\n', "engines.0.capabilities: +tool: write + or - before"),
+    "no sign": (f'{ONE}capabilities = ["tools"]\n', "engines.0.capabilities: tools: write + or - before"),
+    "a capability more and less": (f'{ONE}capabilities = "+tools,-tools"\n', "tools is both added and taken away"),
     "unknown key": (f"{ONE}slot = 1\n", "engines.0.slot"),
     "a key in the file itself": (f'{ONE}api-key = "x"\n', "engines.0.api_key"),
     "half a price": (f'{ONE}[engines.prices."a-b"]\ninput-price = 1\n', "engines.0.prices.a-b.output_price"),
@@ -122,3 +130,10 @@ def test_what_cannot_be_meant_is_refused_and_named(tmp_path: Path, content: str,
 def test_one_engine_by_flags_needs_a_slot_for_each_model_too() -> None:
     with pytest.raises(CallerError, match="2 slots are too few"):
         load_settings({**PRICED, "engine": "http://a", "engine_models": "a,b,c", "slots": "2"}, None)
+
+
+def test_one_engine_by_flags_may_be_given_capabilities_too() -> None:
+    (setup,) = load_settings(
+        {**PRICED, "engine": "http://a", "engine_capabilities": "-images, +tools"}, None
+    ).engine_setups()
+    assert setup.wishes == Wishes(more=frozenset({"tools"}), fewer=frozenset({"images"}))

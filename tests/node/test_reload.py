@@ -118,7 +118,7 @@ async def test_a_hangup_posts_new_quotes_in_the_same_session(tmp_path: Path) -> 
 
 def test_every_setting_is_either_read_again_or_wants_a_restart() -> None:
     """A new one belongs to one or the other; forgotten, it would be neither taken nor missed."""
-    of_one_engine = {"engine_models", "engine_api_key_file", "engine", "slots", "context_length"}
+    of_one_engine = {"engine_models", "engine_api_key_file", "engine", "slots", "context_length", "engine_capabilities"}
     assert set(NodeSettings.model_fields) == {*OF_THE_NODE, *of_one_engine, "engines", "input_price", "output_price"}
     reloadable = {"input_price", "output_price", "prices", "slots", "model_slots"}
     assert set(EngineSettings.model_fields) == {*OF_AN_ENGINE, *reloadable}

@@ -76,11 +76,19 @@ def test_a_node_without_report_engine_or_connection_says_so() -> None:
 
 
 def test_a_model_that_is_served_and_not_quoted_is_shown_with_the_reason() -> None:
-    engines = (EngineStatus("echo", (MODEL, "m"), {"m": "the market does not list it"}), EngineStatus("e", ()))
+    capabilities = {MODEL: ("chat", "tools"), "m": ("embeddings",)}
+    engines = (
+        EngineStatus("echo", (MODEL, "m"), {"m": "the market does not list it"}, capabilities),
+        EngineStatus("e", ()),
+    )
     lines = [line.split() for line in shown(status(engines=engines)).splitlines()]
     place = lines.index(["engine", "echo:", f"{MODEL},", "m"])
-    assert " ".join(lines[place + 1]) == "m is not quoted: the market does not list it"
-    assert lines[place + 2] == ["engine", "e:", "not", "ready"]
+    assert [" ".join(line) for line in lines[place + 1 : place + 5]] == [
+        f"{MODEL} can do chat, tools",
+        "m can do embeddings",
+        "m is not quoted: the market does not list it",
+        "engine e: not ready",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Final, assert_never
 import msgspec
 import trio
 
+from pinaivu_node.engines.capabilities import Wishes
 from pinaivu_node.engines.child import running_child
 from pinaivu_node.engines.choice import EchoChoice, EmbeddedChoice, EngineChoice, UrlChoice
 
@@ -21,7 +22,8 @@ _MODEL_FILE: Final = Path(__file__).parent / "models" / "pinaivu-tiny-q8_0.gguf"
 class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator said about the engine.
 
-    `models` maps the names to offer to the engine's own, empty for all it has; `context_length` 0 is no bound.
+    `models` maps the names to offer to the engine's own, empty for all it has; `context_length` 0 is no bound; `wishes`
+    is what all its models can do beside what is found, and what not.
     """
 
     choice: EngineChoice
@@ -29,6 +31,7 @@ class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""
     models: Mapping[str, str] = {}
     context_length: int = 0
+    wishes: Wishes = Wishes()
 
 
 class Access(msgspec.Struct, frozen=True):

@@ -52,10 +52,11 @@ class Logprobs(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    """One choice of a chunk."""
+    """One choice of a chunk: `delta` in a chat, `text` in a completion."""
 
     index: int = 0
     delta: Delta | None = None
+    text: str | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
@@ -76,7 +77,7 @@ class Timings(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """`chat.completion.chunk`, or an error in its place."""
+    """`chat.completion.chunk` or a streamed `text_completion`, or an error in its place."""
 
     choices: list[Choice] | None = None
     usage: UsageCounts | None = None

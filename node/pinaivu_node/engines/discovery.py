@@ -1,4 +1,4 @@
-"""What an engine offers: its models, their context and its dialect, found out by asking and by a one-token answer.
+"""What an engine offers: its models, their context and its dialect, found out by asking and by tiny requests.
 
 Where engines tell their context: vLLM and newer SGLang `max_model_len`, others `context_length` in `/v1/models`;
 llama.cpp `n_ctx` of one slot in `/props`; Ollama `context_length` of loaded models in `/api/ps`.
@@ -8,20 +8,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-import trio
 
+from pinaivu_node.engines.capabilities import EngineKind, Wishes, find_capabilities
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
-from pinaivu_node.engines.request import engine_request
 from pinaivu_shared.terms import Capabilities
-
-PROBE_SECONDS: Final = 300
-"""Ollama loads a model when it is first asked, which takes minutes for a large one."""
 
 DEFAULT_CONTEXT: Final = 4096
 """What is assumed where neither engine nor operator says: Ollama's default."""
 
 _MAX_CONTEXT: Final = 2**31
+_NO_WISHES: Final = Wishes()
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -37,11 +34,13 @@ class ServedModel(msgspec.Struct, frozen=True):
     extras: Mapping[str, Any]
 
 
-async def discover(engine: OpenAIEngine, *, wanted: Mapping[str, str], context_length: int) -> tuple[ServedModel, ...]:
-    """Every wanted model, after each answered a one-token request.
+async def discover(
+    engine: OpenAIEngine, *, wanted: Mapping[str, str], context_length: int, wishes: Wishes = _NO_WISHES
+) -> tuple[ServedModel, ...]:
+    """Every wanted model, after each answered a tiny request.
 
     `wanted` maps offered names to the engine's own, empty for all it has. `context_length` is the operator's bound, 0
-    for none. EngineError when a model is missing or does not answer.
+    for none; `wishes` is what the operator knows better. EngineError when a model is missing or does not answer.
     """
     listed = _listed(await engine.get("/v1/models"))
     wanted = wanted or {name: name for name in listed}
@@ -49,45 +48,46 @@ async def discover(engine: OpenAIEngine, *, wanted: Mapping[str, str], context_l
         raise EngineError("engine_unavailable", f"the engine has no model {', '.join(missing)}")
     if not wanted:
         raise EngineError("engine_unavailable", "the engine lists no models (does it want another API key?)")
-    for engine_name in wanted.values():
-        await probe(engine, engine_name)
     properties = await engine.get("/props")
-    loaded = await engine.get("/api/ps")
+    is_ollama = "models" in await engine.get("/api/ps")
+    capabilities = {
+        name: await find_capabilities(
+            engine, name, engine_kind(listed[name], properties, is_ollama=is_ollama), properties, wishes
+        )
+        for name in dict.fromkeys(wanted.values())
+    }
+    loaded = await engine.get("/api/ps") if is_ollama else {}
     return tuple(
-        _served(name, listed[engine_name], properties, loaded, context_length) for name, engine_name in wanted.items()
+        ServedModel(
+            name=name,
+            engine_name=engine_name,
+            context_length=_context(_told_context(listed[engine_name], properties, loaded), context_length),
+            capabilities=capabilities[engine_name],
+            extras=_extras(listed[engine_name], properties),
+        )
+        for name, engine_name in wanted.items()
     )
 
 
-async def probe(engine: OpenAIEngine, model: str) -> None:
-    """One answer of one token; EngineError when it does not come whole within PROBE_SECONDS."""
-    body = {"messages": [{"role": "user", "content": "Hello"}]}
-    request = engine_request(body, model=model, limit=1, extras={})
-    with trio.move_on_after(PROBE_SECONDS) as deadline:
-        async with engine.answer(request) as answer:
-            async for _ in answer:
-                pass
-    if deadline.cancelled_caught:
-        raise EngineError("engine_unavailable", f"{model} gave no answer within {PROBE_SECONDS} s", down=True)
+def engine_kind(entry: Mapping[str, Any], properties: Mapping[str, Any], *, is_ollama: bool) -> EngineKind:
+    """Which engine this is, from a model's entry in `/v1/models` and from `/props`."""
+    if is_ollama:
+        return "ollama"
+    if _mapping(properties, "default_generation_settings"):
+        return "llama.cpp"
+    match entry.get("owned_by"):
+        case "vllm":
+            return "vllm"
+        case "sglang":
+            return "sglang"
+        case "pinaivu":
+            return "echo"
+        case _:
+            return "unknown"
 
 
-def _served(
-    name: str, entry: Mapping[str, Any], properties: Mapping[str, Any], loaded: Mapping[str, Any], bound: int
-) -> ServedModel:
-    engine_name = entry["id"]
-    told = _told_context(entry, properties, loaded)
-    return ServedModel(
-        name=name,
-        engine_name=engine_name,
-        context_length=min(told or bound or DEFAULT_CONTEXT, bound or _MAX_CONTEXT),
-        capabilities=_capabilities(properties),
-        extras=_extras(entry, properties),
-    )
-
-
-def _capabilities(properties: Mapping[str, Any]) -> Capabilities:
-    template = _mapping(properties, "chat_template_caps")
-    tools: Capabilities = ("tools",) if template.get("supports_tool_calls") is not False else ()
-    return ("chat", "images", "json_object", "json_schema", "logprobs", "reasoning_effort", *tools)
+def _context(told: int, bound: int) -> int:
+    return min(told or bound or DEFAULT_CONTEXT, bound or _MAX_CONTEXT)
 
 
 def _told_context(entry: Mapping[str, Any], properties: Mapping[str, Any], loaded: Mapping[str, Any]) -> int:

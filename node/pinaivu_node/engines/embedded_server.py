@@ -44,6 +44,7 @@ def _serve(model: Path, alias: str, slots: int, key: str) -> Any:  # noqa: ANN40
     parameters.cache_prompt, parameters.cache_ram_mib = False, 0  # a shared prompt cache tells users of each other
     parameters.api_keys, parameters.verbosity = [key], -1
     parameters.endpoint_slots, parameters.ui = True, False
+    # No `embedding`: with it, a request for embeddings ends llama.cpp's server with this model (measured).
     return xllamacpp.Server(parameters)
 
 

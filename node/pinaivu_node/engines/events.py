@@ -1,4 +1,7 @@
-"""What an engine's answer is made of, whatever engine gave it, and how an engine fails."""
+"""What an engine's answer is made of, whatever engine gave it, and how an engine fails.
+
+`index` is the choice that an event belongs to, counted from 0.
+"""
 
 from typing import Any, Final, Literal
 
@@ -16,18 +19,21 @@ class Text(msgspec.Struct, frozen=True):
 
     content: str
     logprobs: Any = None
+    index: int = 0
 
 
 class ToolCalls(msgspec.Struct, frozen=True):
     """Pieces of tool calls."""
 
     calls: tuple[ToolCallDelta, ...]
+    index: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The answer is whole. Comes once, after everything else."""
+    """The choice is whole. Comes once for each, after everything else of all choices."""
 
     reason: FinishReason
+    index: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -45,11 +51,12 @@ class EngineError(PeerError):
     """The engine gave no whole answer.
 
     `reason` is what a node declines with; `down` tells that the engine takes no requests at all (refused connection,
-    503), so that nothing more should be sent to it before it passed a probe.
+    503), so that nothing more should be sent to it before it passed a probe. `status` is that of its HTTP response, 0
+    where it was no refusal.
     """
 
     code = "engine_error"
 
-    def __init__(self, reason: FailureReason, detail: str, *, down: bool = False) -> None:
+    def __init__(self, reason: FailureReason, detail: str, *, down: bool = False, status: int = 0) -> None:
         super().__init__("engine", detail)
-        self.reason, self.down = reason, down
+        self.reason, self.down, self.status = reason, down, status

@@ -40,10 +40,11 @@ def failure_of_event(data: bytes) -> EngineError:
 def _failure(status: int, text: str, body: dict[str, Any]) -> EngineError:
     if status not in _OPERATORS_FAULT and status not in _DOWN:
         if _OVERFLOW.search(text):
-            return EngineError("context_length_exceeded", _told(body) or "the conversation exceeds the context")
+            detail = _told(body) or "the conversation exceeds the context"
+            return EngineError("context_length_exceeded", detail, status=status)
         if _UNSUPPORTED.search(text) or 400 <= status <= 499:
-            return EngineError("unsupported_request", _told(body) or f"the engine answered {status}")
-    return EngineError("engine_unavailable", f"the engine answered {status}", down=status in _DOWN)
+            return EngineError("unsupported_request", _told(body) or f"the engine answered {status}", status=status)
+    return EngineError("engine_unavailable", f"the engine answered {status}", down=status in _DOWN, status=status)
 
 
 def _told(body: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""The one adapter for all engines: chat completions over the OpenAI protocol, always as a stream.
+"""The one adapter for all engines: chats, completions and embeddings over the OpenAI protocol.
 
-A stream is asked for whatever the caller asked, because closing its connection is the only cancel that every engine
-knows. The engine is trusted by nobody: no redirects, no proxies, bounded lines, and nothing read past the limit.
+What is generated is always asked for as a stream, whatever the caller asked, because closing its connection is the only
+cancel that every engine knows. Embeddings come in one piece. The engine is trusted by nobody: no redirects, no proxies,
+bounded lines, and nothing read past the limit.
 """
 
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import msgspec
 import trio
 
 from pinaivu_node.engines.answer import Answer
+from pinaivu_node.engines.embeddings import EmbeddingsAnswer
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.failures import failure_of_response
 from pinaivu_node.engines.request import EngineRequest
@@ -21,6 +23,8 @@ from pinaivu_node.engines.request import EngineRequest
 CONNECT_SECONDS: Final = 5
 DOCUMENT_SECONDS: Final = 30
 MAX_DOCUMENT_BYTES: Final = 1 << 20
+_JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream"
 _KEEP_ALIVE_SECONDS: Final = 3  # below the 5 s after which uvicorn-based engines hang up
 _DRAIN_SECONDS: Final = 0.05
 
@@ -56,21 +60,19 @@ class OpenAIEngine:
         await self._client.__aexit__(kind, error, traceback)
 
     @asynccontextmanager
-    async def answer(self, request: EngineRequest) -> AsyncIterator[Answer]:
+    async def answer(self, request: EngineRequest) -> AsyncIterator[Answer | EmbeddingsAnswer]:
         """Ask, and read the answer inside the context. Leaving it, also by cancellation, closes the connection.
 
         EngineError when the engine does not begin an answer. There is no deadline but that for connecting: it is the
         caller's, who knows the award's.
         """
-        content = msgspec.json.encode(request.body)
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        content, kind = msgspec.json.encode(request.body), _JSON if request.inputs else _EVENTS
+        headers = {"content-type": _JSON, "accept": kind}
         try:
-            async with self._client.stream(
-                "POST", "/v1/chat/completions", content=content, headers=headers
-            ) as response:
-                await _check_begins_stream(response)
+            async with self._client.stream("POST", request.path, content=content, headers=headers) as response:
+                await _check_begins(response, kind)
                 chunks = response.aiter_raw()
-                answer = Answer(chunks, request)
+                answer = EmbeddingsAnswer(chunks, request) if request.inputs else Answer(chunks, request)
                 try:
                     yield answer
                 finally:
@@ -79,14 +81,15 @@ class OpenAIEngine:
             down = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise EngineError("engine_unavailable", type(error).__name__, down=down) from error
 
-    async def get(self, path: str) -> dict[str, Any]:
+    async def get(self, path: str, **asked: str) -> dict[str, Any]:
         """A small JSON document of the engine (`/v1/models`, `/props`), `{}` where it has none.
 
-        EngineError when the engine does not answer within DOCUMENT_SECONDS or is still loading (5xx).
+        What is `asked` is posted: Ollama tells of a model in this way only. EngineError when the engine does not
+        answer within DOCUMENT_SECONDS or is still loading (5xx).
         """
         try:
             with trio.fail_after(DOCUMENT_SECONDS):
-                async with self._client.stream("GET", path) as response:
+                async with self._client.stream("POST" if asked else "GET", path, json=asked or None) as response:
                     body = await _bounded_body(response)
         except (httpx.HTTPError, trio.TooSlowError) as error:
             raise EngineError("engine_unavailable", f"{path}: {type(error).__name__}", down=True) from error
@@ -98,9 +101,8 @@ class OpenAIEngine:
             return {}
 
 
-async def _check_begins_stream(response: httpx.Response) -> None:
-    kind = response.headers.get("content-type", "")
-    if response.status_code == httpx.codes.OK and kind.startswith("text/event-stream"):
+async def _check_begins(response: httpx.Response, kind: str) -> None:
+    if response.status_code == httpx.codes.OK and response.headers.get("content-type", "").startswith(kind):
         return
     raise failure_of_response(response.status_code, await _bounded_body(response))
 

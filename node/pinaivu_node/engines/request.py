@@ -1,94 +1,95 @@
-"""The request an engine gets: checked, cut down to an allow-list, and always a stream with usage and a limit.
+"""The request an engine gets: checked, cut down to an allow-list, and with a limit; a generation always as a stream.
 
 Anything that is not on the list would reach a stranger's engine unreviewed; several engines act on keys of their own.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
 from pinaivu_node.engines.events import EngineError
-from pinaivu_shared.commitments import FORWARDED_FIELDS
-
-_OVERWRITTEN: Final = frozenset({"model", "n", "max_tokens", "max_completion_tokens"})
-_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+from pinaivu_node.engines.request_kinds import KINDS, ChatRequest, CompletionRequest, EmbeddingRequest, Kind, Request
+from pinaivu_shared.terms import Capability
 
 
-class _ImageUrl(msgspec.Struct):
-    url: str
+class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A body that may be sent to an engine at `path`, and the most tokens that each of its choices may have.
 
-
-class _Part(msgspec.Struct):
-    type: str
-    image_url: _ImageUrl | None = None
-
-
-class _Message(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[_Part] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-
-
-class _Request(msgspec.Struct):
-    """Types and ranges of what is forwarded (OpenAI's `CreateChatCompletionRequest`)."""
-
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
-    n: Literal[1] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
-    seed: int | None = None
-    stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    reasoning_effort: str | None = None
-
-
-class EngineRequest(msgspec.Struct, frozen=True):
-    """A body that may be sent to an engine, and the most tokens it may answer with.
-
-    `top_logprobs` is how many alternatives of each token are wanted, None for no log-probabilities at all.
+    `top_logprobs` is how many alternatives of each token are wanted, None for no log-probabilities at all. `inputs` is
+    how many vectors are wanted, 0 where none are, each of `dimensions` numbers where that is not 0.
     """
 
+    path: str
     body: dict[str, Any]
-    limit: int
+    limit: int = 0
+    choices: int = 1
     top_logprobs: int | None = None
+    inputs: int = 0
+    dimensions: int = 0
 
 
 def engine_request(
-    forwarded: Mapping[str, Any], *, model: str, limit: int, extras: Mapping[str, Any], tools: bool = True
+    forwarded: Mapping[str, Any],
+    *,
+    model: str,
+    limit: int,
+    extras: Mapping[str, Any],
+    capabilities: Collection[Capability],
 ) -> EngineRequest:
     """The engine's request for the forwarded part of a caller's request.
 
-    `model` is the engine's own name for it, `limit` the award's in tokens, `extras` what this kind of engine is asked
-    beside (`discovery`), `tools` whether it knows tools. EngineError("unsupported_request") says what it cannot take.
+    `model` is the engine's own name for it, `limit` the award's in tokens over all choices, `extras` what this kind of
+    engine is asked beside (`discovery`), `capabilities` what the model can do.
+    EngineError("unsupported_request") says what it cannot take.
     """
-    _check(forwarded, tools=tools)
-    kept = {name: value for name, value in forwarded.items() if name in FORWARDED_FIELDS - _OVERWRITTEN}
+    kind, request = _checked(forwarded, capabilities)
+    kept = {name: forwarded[name] for name in kind.shape.__struct_fields__ if name in forwarded}
+    if isinstance(request, EmbeddingRequest):
+        body = {**kept, "model": model, "encoding_format": "float"}
+        dimensions = request.dimensions or 0
+        return EngineRequest(path=kind.path, body=body, inputs=request.inputs(), dimensions=dimensions)
+    choices = request.n or 1
+    if limit < choices:
+        raise EngineError("unsupported_request", f"{limit} tokens are too few for {choices} choices")
+    if isinstance(request, CompletionRequest):
+        limits, content, top_logprobs = {"max_tokens": limit // choices}, _content_of_completion(kept, request), None
+    else:
+        limits = dict.fromkeys(("max_tokens", "max_completion_tokens"), limit // choices)
+        content = _content_of_chat(kept, capabilities)
+        top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
     options = {"include_usage": True, **extras.get("stream_options", {})}
-    fixed = {"model": model, "max_tokens": limit, "max_completion_tokens": limit, "stream": True}
-    messages = [_with_known_role(message) for message in forwarded["messages"]]
-    body = {**kept, **extras, **fixed, "messages": messages, "stream_options": options}
-    return EngineRequest(body, limit, (kept.get("top_logprobs") or 0) if kept.get("logprobs") else None)
+    body = {**content, **extras, **limits, "model": model, "stream": True, "stream_options": options}
+    return EngineRequest(path=kind.path, body=body, limit=limit // choices, choices=choices, top_logprobs=top_logprobs)
 
 
-def _check(forwarded: Mapping[str, Any], *, tools: bool) -> None:
+def _checked(forwarded: Mapping[str, Any], capabilities: Collection[Capability]) -> tuple[Kind, Request]:
+    kinds = [kind for kind in KINDS if kind.key in forwarded]
+    if len(kinds) != 1:
+        raise EngineError("unsupported_request", "exactly one of messages, prompt and input makes a request")
     try:
-        request = msgspec.convert(dict(forwarded), _Request)
+        request = msgspec.convert(dict(forwarded), kinds[0].shape)
     except (msgspec.ValidationError, RecursionError) as error:
         raise EngineError("unsupported_request", str(error)) from error
-    if request.tools and not tools:
-        raise EngineError("unsupported_request", "this model takes no tools")
-    for message in request.messages:
-        for part in message.content if isinstance(message.content, list) else ():
-            if part.image_url and not part.image_url.url.startswith("data:"):
-                raise EngineError("unsupported_request", "pictures are taken as data: URLs only")
+    if lacking := sorted(set(request.needs()) - set(capabilities)):
+        raise EngineError("unsupported_request", f"this model does not offer {', '.join(lacking)}")
+    if isinstance(request, ChatRequest) and not all(url.startswith("data:") for url in request.pictures()):
+        raise EngineError("unsupported_request", "pictures are taken as data: URLs only")
+    if isinstance(request, CompletionRequest) and (request.echo or request.suffix):
+        raise EngineError("unsupported_request", "no engine is asked for echo or suffix: some would ignore it")
+    return kinds[0], request
+
+
+def _content_of_completion(kept: Mapping[str, Any], request: CompletionRequest) -> dict[str, Any]:
+    prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]
+    return {**{name: value for name, value in kept.items() if name not in {"echo", "suffix"}}, "prompt": prompt}
+
+
+def _content_of_chat(kept: Mapping[str, Any], capabilities: Collection[Capability]) -> dict[str, Any]:
+    """`reasoning_effort` is a wish, which an engine may not have."""
+    dropped = set() if "reasoning_effort" in capabilities else {"reasoning_effort"}
+    messages = [_with_known_role(message) for message in kept["messages"]]
+    return {**{name: value for name, value in kept.items() if name not in dropped}, "messages": messages}
 
 
 def _with_known_role(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Keeps an engine running and knows whether it is ready, whatever becomes of the connection to the gateway.
 
-An engine is ready when every model offered has answered a one-token request. It stops being ready when its process
+An engine is ready when every model offered has answered a tiny request. It stops being ready when its process
 ends, when it refuses a connection or answers 503, or when its model list cannot be had; then it is started or probed
 again, with growing pauses.
 """
@@ -83,7 +83,12 @@ class EngineSupervisor:
         """Offer the engine whenever it passes its probe, and until there is trouble."""
         while True:
             try:
-                models = await discover(engine, wanted=self._setup.models, context_length=self._setup.context_length)
+                models = await discover(
+                    engine,
+                    wanted=self._setup.models,
+                    context_length=self._setup.context_length,
+                    wishes=self._setup.wishes,
+                )
                 self._trouble = trio.Event()
                 self._set(Offering(engine, models))
                 self._back_off.reset()
@@ -103,8 +108,10 @@ class EngineSupervisor:
 
     def _set(self, offering: Offering | None) -> None:
         if offering is not None:
-            shown = {model.name: model.context_length for model in offering.models}
-            logger.info("engine ready", extra={"kv": {"engine": self.label, "models": shown}})
+            contexts = {model.name: model.context_length for model in offering.models}
+            capabilities = {model.name: model.capabilities for model in offering.models}
+            told = {"engine": self.label, "models": contexts, "capabilities": capabilities}
+            logger.info("engine ready", extra={"kv": told})
         if offering is not self.offering:
             self.offering = offering
             self.change.announce()

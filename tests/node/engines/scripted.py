@@ -1,7 +1,7 @@
 """An HTTP engine that says exactly what a test wrote down, and remembers what it was asked and when it was left."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -27,13 +27,16 @@ class ScriptedEngine:
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
             await self._read_request(stream)
-            for part in self._scripts.pop(0):
+            for part in self._script():
                 if part == self.HOLD:
                     await _wait_for_end(stream)
                     self.left.set()
                     return
                 await stream.send_all(part)
             self.told.set()
+
+    def _script(self) -> Sequence[bytes]:
+        return self._scripts.pop(0)
 
     async def _read_request(self, stream: trio.SocketStream) -> None:
         raw = b""
@@ -54,9 +57,40 @@ async def _wait_for_end(stream: trio.SocketStream) -> None:
             pass
 
 
+class RoutedEngine(ScriptedEngine):
+    """Answers by path, as often as it is asked: with a script, or one made for the request; with 404 elsewhere."""
+
+    def __init__(self, routes: Mapping[str, "Route"]) -> None:
+        super().__init__()
+        self._routes = routes
+
+    def paths(self) -> list[str]:
+        """What was asked for, in order."""
+        return [head.split(" ")[1] for head in self.heads]
+
+    def _script(self) -> Sequence[bytes]:
+        route = self._routes.get(self.paths()[-1], refused("404 Not Found", {"error": "no such path"}))
+        return route(self.requests[-1]) if callable(route) else route
+
+
+Route = Sequence[bytes] | Callable[[dict[str, Any]], Sequence[bytes]]
+
+
 @asynccontextmanager
 async def serving(*scripts: Sequence[bytes]) -> AsyncIterator[ScriptedEngine]:
-    engine = ScriptedEngine(*scripts)
+    async with _serving(ScriptedEngine(*scripts)) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def routing(routes: Mapping[str, Route]) -> AsyncIterator[RoutedEngine]:
+    engine = RoutedEngine(routes)
+    async with _serving(engine):
+        yield engine
+
+
+@asynccontextmanager
+async def _serving(engine: ScriptedEngine) -> AsyncIterator[ScriptedEngine]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         engine.address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
@@ -74,6 +108,11 @@ def event(content: object) -> bytes:
     if isinstance(content, bytes):
         return content
     return b"data: " + json.dumps(content).encode() + b"\n\n"
+
+
+def told(content: object) -> list[bytes]:
+    """A response that is one JSON document."""
+    return refused("200 OK", content)
 
 
 def chunk(content: str | None = None, finish: str | None = None, **more: object) -> dict[str, Any]:

@@ -11,76 +11,72 @@ from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_shared.errors import CallerError
 
-from .scripted import chunk, refused, serving, streamed
+from .scripted import Route, chunk, refused, routing, streamed, told
 
-NOT_FOUND = refused("404 Not Found", {"error": "no such path"})
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 TOKEN = streamed(chunk("Hi", "length"))
 PROPS = {"default_generation_settings": {"n_ctx": 2048}, "chat_template_caps": {"supports_tool_calls": False}}
+LOADED = {"models": [{"name": "m:1b", "context_length": 16384}]}
 
 
 def models(**entry: Any) -> list[bytes]:
-    return refused("200 OK", {"object": "list", "data": [{"id": "m:1b", **entry}]})
+    return told({"object": "list", "data": [{"id": "m:1b", **entry}]})
 
 
-async def found(*scripts: list[bytes], wanted: Mapping[str, str] | None = None, context_length: int = 0) -> ServedModel:
-    async with serving(*scripts) as scripted, OpenAIEngine(scripted.address, api_key="", connections=1) as engine:
+async def found(
+    routes: Mapping[str, Route], *, wanted: Mapping[str, str] | None = None, context_length: int = 0
+) -> ServedModel:
+    async with routing(routes) as scripted, OpenAIEngine(scripted.address, api_key="", connections=1) as engine:
         (model,) = await discover(engine, wanted=wanted or {}, context_length=context_length)
         return model
 
 
 @pytest.mark.trio
 @pytest.mark.parametrize(
-    ("listed", "props", "loaded", "context", "extras"),
+    ("routes", "context", "extras"),
     [
-        (models(max_model_len=8192), NOT_FOUND, NOT_FOUND, 8192, ["stream_options"]),
-        (models(), refused("200 OK", PROPS), NOT_FOUND, 2048, ["timings_per_token"]),
-        (
-            models(),
-            NOT_FOUND,
-            refused("200 OK", {"models": [{"name": "m:1b", "context_length": 16384}]}),
-            16384,
-            [],
-        ),
-        (models(context_length="long"), NOT_FOUND, NOT_FOUND, DEFAULT_CONTEXT, []),
+        ({"/v1/models": models(max_model_len=8192)}, 8192, ["stream_options"]),
+        ({"/v1/models": models(), "/props": told(PROPS)}, 2048, ["timings_per_token"]),
+        ({"/v1/models": models(), "/api/ps": told(LOADED)}, 16384, []),
+        ({"/v1/models": models(context_length="long")}, DEFAULT_CONTEXT, []),
     ],
     ids=["vllm", "llama", "ollama", "unknown"],
 )
-async def test_the_context_is_what_the_engine_says(
-    listed: list[bytes], props: list[bytes], loaded: list[bytes], context: int, extras: list[str]
-) -> None:
-    model = await found(listed, TOKEN, props, loaded)
+async def test_the_context_is_what_the_engine_says(routes: dict[str, Route], context: int, extras: list[str]) -> None:
+    model = await found({CHAT: TOKEN, **routes})
     assert (model.name, model.context_length, list(model.extras)) == ("m:1b", context, extras)
-    assert ("tools" in model.capabilities) is (props is NOT_FOUND)
 
 
 @pytest.mark.trio
 @pytest.mark.parametrize(("bound", "context"), [(1024, 1024), (1_000_000, 8192)])
 async def test_the_operator_can_only_lower_the_context(bound: int, context: int) -> None:
-    model = await found(models(max_model_len=8192), TOKEN, NOT_FOUND, NOT_FOUND, context_length=bound)
+    model = await found({"/v1/models": models(max_model_len=8192), CHAT: TOKEN}, context_length=bound)
     assert model.context_length == context
 
 
 @pytest.mark.trio
 async def test_a_model_may_be_offered_under_another_name() -> None:
-    model = await found(models(), TOKEN, NOT_FOUND, NOT_FOUND, wanted={"llama3.2:1b": "m:1b"})
+    model = await found({"/v1/models": models(), CHAT: TOKEN}, wanted={"llama3.2:1b": "m:1b"})
     assert (model.name, model.engine_name) == ("llama3.2:1b", "m:1b")
 
 
 @pytest.mark.trio
 @pytest.mark.parametrize(
-    ("scripts", "wanted"),
+    ("routes", "wanted"),
     [
-        ([models()], {"other": "other"}),
-        ([refused("200 OK", {"data": []})], {}),
-        ([refused("200 OK", {"data": 7})], {}),
-        ([refused("503 Unavailable", {"error": "loading"})], {}),
-        ([models(), refused("500 Server Error", {"error": "no"})], {}),
+        ({"/v1/models": models(), CHAT: TOKEN}, {"other": "other"}),
+        ({"/v1/models": told({"data": []})}, {}),
+        ({"/v1/models": told({"data": 7})}, {}),
+        ({"/v1/models": refused("503 Unavailable", {"error": "loading"})}, {}),
+        ({"/v1/models": models(), CHAT: refused("500 Server Error", {"error": "no"}), COMPLETIONS: TOKEN}, {}),
+        ({"/v1/models": models(), CHAT: refused("401 Unauthorized", {"error": "no"}), COMPLETIONS: TOKEN}, {}),
+        ({"/v1/models": models()}, {}),
     ],
-    ids=["missing model", "no models", "no list", "loading", "failed probe"],
+    ids=["missing model", "no models", "no list", "loading", "failed probe", "another key", "answers nothing"],
 )
-async def test_an_engine_that_cannot_answer_is_not_offered(scripts: list[list[bytes]], wanted: dict[str, str]) -> None:
+async def test_an_engine_that_cannot_answer_is_not_offered(routes: dict[str, Route], wanted: dict[str, str]) -> None:
     with pytest.RaisesGroup(EngineError, flatten_subgroups=True, allow_unwrapped=True):
-        await found(*scripts, wanted=wanted)
+        await found(routes, wanted=wanted)
 
 
 @pytest.mark.parametrize(

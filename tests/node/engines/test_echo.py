@@ -38,14 +38,15 @@ class Caller:
             self._leaves.set()
 
 
-def ask(settings: str, **body: object) -> tuple[int, bytes, bool]:
+def ask(settings: str, path: str = "/v1/chat/completions", **body: object) -> tuple[int, bytes, bool]:
     """Status, body and whether the response was complete."""
-    return asyncio.run(_ask(parse_echo_settings(settings), {"messages": [QUESTION], **body}))
+    asked = {"messages": [QUESTION]} if path == "/v1/chat/completions" else {}
+    return asyncio.run(_ask(parse_echo_settings(settings), path, {**asked, **body}))
 
 
-async def _ask(settings: EchoSettings, body: object) -> tuple[int, bytes, bool]:
+async def _ask(settings: EchoSettings, path: str, body: object) -> tuple[int, bytes, bool]:
     caller = Caller(settings, body)
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
+    scope = {"type": "http", "method": "POST", "path": path}
     await Echo(settings)(scope, caller.receive, caller.send)
     content = b"".join(message.get("body", b"") for message in caller.sent)
     return caller.sent[0]["status"], content, not caller.sent[-1].get("more_body", True)

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -16,7 +17,10 @@ from pinaivu_node.engines.events import EngineError, Finish, Text
 from pinaivu_node.engines.request import EngineRequest, engine_request
 from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
 
-from .scripted import ScriptedEngine, chunk, refused, serving, streamed
+from .scripted import chunk, routing, streamed, told
+
+EMBEDDED_CAPABILITIES = ("chat", "completions", "json_object", "json_schema", "logprobs", "multiple_choices")
+"""Its template knows no tools; asked for embeddings, llama.cpp's server with this model would end itself."""
 
 
 @asynccontextmanager
@@ -35,10 +39,13 @@ async def ready(supervisor: EngineSupervisor) -> Offering:
 
 
 def question(offering: Offering, text: str, limit: int) -> EngineRequest:
+    return asked(offering, {"messages": [{"role": "user", "content": text}], "temperature": 0}, limit)
+
+
+def asked(offering: Offering, body: dict[str, Any], limit: int) -> EngineRequest:
     model = offering.models[0]
-    body = {"messages": [{"role": "user", "content": text}], "temperature": 0}
     return engine_request(
-        body, model=model.engine_name, limit=limit, extras=model.extras, tools="tools" in model.capabilities
+        body, model=model.engine_name, limit=limit, extras=model.extras, capabilities=model.capabilities
     )
 
 
@@ -46,7 +53,9 @@ def question(offering: Offering, text: str, limit: int) -> EngineRequest:
 async def test_the_embedded_engine_answers_and_a_cancelled_answer_frees_its_slot() -> None:
     async with supervised("embedded") as supervisor:
         offering = await ready(supervisor)
-        assert [(model.name, model.context_length) for model in offering.models] == [(EMBEDDED_MODEL, 2048)]
+        (model,) = offering.models
+        assert (model.name, model.context_length) == (EMBEDDED_MODEL, 2048)
+        assert model.capabilities == EMBEDDED_CAPABILITIES
         request = question(offering, "What is the capital of France?", 40)
         async with offering.engine.answer(request) as answer:
             events = [event async for batch in answer for event in batch]
@@ -59,6 +68,38 @@ async def test_the_embedded_engine_answers_and_a_cancelled_answer_frees_its_slot
         assert answer.usage.prompt_tokens > 0
         while await busy(offering):
             await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "Hello"}], "n": 2, "temperature": 1},
+        {"prompt": "Once upon a time", "n": 2, "temperature": 1},
+    ],
+    ids=["chat", "completion"],
+)
+async def test_the_embedded_engine_gives_several_choices_and_counts_them_all(body: dict[str, Any]) -> None:
+    async with supervised("embedded") as supervisor:
+        offering = await ready(supervisor)
+        async with offering.engine.answer(asked(offering, body, 8)) as answer:
+            events = [event async for batch in answer for event in batch]
+        assert events[-2:] == [Finish("length", 0), Finish("length", 1)]
+        assert answer.usage.completion_tokens == 8
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+async def test_the_embedded_engine_keeps_to_a_wanted_format(kind: str) -> None:
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    wanted = {"type": kind, "json_schema": {"name": "answer", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": "Hello"}], "response_format": wanted, "logprobs": True}
+    async with supervised("embedded") as supervisor:
+        offering = await ready(supervisor)
+        async with offering.engine.answer(asked(offering, body, 30)) as answer:
+            texts = [one async for batch in answer for one in batch if isinstance(one, Text)]
+        assert "".join(one.content for one in texts).lstrip().startswith("{")
+        assert any(one.logprobs for one in texts)
 
 
 async def busy(offering: Offering) -> bool:
@@ -82,11 +123,9 @@ async def test_an_embedded_engine_that_is_killed_is_started_again() -> None:
 
 @pytest.mark.trio
 async def test_an_engine_that_is_down_is_offered_again_after_a_probe() -> None:
-    listed = refused("200 OK", {"data": [{"id": "m"}]})
-    token, nothing = streamed(chunk("x", "length")), refused("404 Not Found", {})
-    offered = [listed, token, nothing, nothing]
+    offered = {"/v1/models": told({"data": [{"id": "m"}]}), "/v1/chat/completions": streamed(chunk("x", "length"))}
     async with (
-        serving(*offered, *offered, [ScriptedEngine.HOLD]) as scripted,
+        routing(offered) as scripted,
         supervised(scripted.address) as supervisor,
     ):
         await ready(supervisor)

@@ -1,0 +1,93 @@
+"""One choice of an engine's answer: its pieces in, whole characters and joined tool calls out, within its limit."""
+
+from typing import Final, cast, get_args
+
+import msgspec
+
+from pinaivu_node.engines.characters import WholeCharacters, whole
+from pinaivu_node.engines.chunks import Choice, Logprobs, ToolCallPiece
+from pinaivu_node.engines.events import EngineError, Event, Finish, FinishReason, Text, ToolCalls
+from pinaivu_shared.wire.node import ToolCallDelta
+
+MAX_TOOL_CALLS: Final = 128
+_SPELLINGS: Final = {reason: reason for reason in get_args(FinishReason)} | {
+    "function_call": "tool_calls",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+}
+
+
+class ChoiceReader:
+    """`pieces` counts those with text or tool calls; `finish` is set when the engine ended the choice or it is `over`.
+
+    `over` tells that the engine goes on beyond the limit that it was given: what it wrote so far is the choice.
+    """
+
+    def __init__(self, index: int, *, limit: int, top_logprobs: int | None) -> None:
+        """`top_logprobs` None drops all log-probabilities."""
+        self._index, self._limit, self._top_logprobs = index, limit, top_logprobs
+        self._characters = WholeCharacters()
+        self._arguments: dict[int, WholeCharacters] = {}
+        self.pieces, self.over = 0, False
+        self.finish: FinishReason | None = None
+
+    def take(self, choice: Choice) -> list[Event]:
+        """What a chunk adds; EngineError for what no answer may hold."""
+        content = choice.text or (choice.delta.content if choice.delta else None)
+        calls = choice.delta.tool_calls if choice.delta else None
+        if content or calls:
+            self.over = self.over or self.pieces >= self._limit
+        if self.over:
+            self.finish = "length"
+            return []
+        self.pieces += bool(content or calls)
+        events = [*self._texts(content or "", self._shown(choice.logprobs)), *self._tool_calls(calls or [])]
+        if choice.finish_reason:
+            self.finish = _finish_reason(choice.finish_reason)
+        return events
+
+    def end(self) -> list[Event]:
+        """What was held back of text and arguments, now that nothing follows it."""
+        text = self._characters.flush()
+        rests = ((index, characters.flush()) for index, characters in self._arguments.items())
+        calls = tuple(ToolCallDelta(index, arguments=rest) for index, rest in rests if rest)
+        return [
+            *([Text(text, index=self._index)] if text else []),
+            *([ToolCalls(calls, self._index)] if calls else []),
+        ]
+
+    def finished(self) -> Finish:
+        """The end of the choice; EngineError when the engine did not say why it ended."""
+        if self.finish is None:
+            raise EngineError("engine_unavailable", "the answer ended without a finish_reason")
+        return Finish(self.finish, self._index)
+
+    def _texts(self, piece: str, logprobs: object) -> list[Event]:
+        content = self._characters.push(piece) if piece else ""
+        return [Text(content, logprobs, self._index)] if content or logprobs else []
+
+    def _tool_calls(self, pieces: list[ToolCallPiece]) -> list[Event]:
+        return [ToolCalls(tuple(map(self._tool_call, pieces)), self._index)] if pieces else []
+
+    def _tool_call(self, piece: ToolCallPiece) -> ToolCallDelta:
+        """Some engines give whole calls without an index: each is then a call of its own."""
+        index = max(self._arguments, default=-1) + 1 if piece.index is None else piece.index
+        if index > MAX_TOOL_CALLS:
+            raise EngineError("engine_unavailable", f"a tool call beyond number {MAX_TOOL_CALLS}")
+        characters = self._arguments.setdefault(index, WholeCharacters())
+        name, arguments = (piece.function.name, piece.function.arguments) if piece.function else (None, None)
+        return ToolCallDelta(index, whole(piece.id or ""), whole(name or ""), characters.push(arguments or ""))
+
+    def _shown(self, logprobs: Logprobs | None) -> object:
+        """Log-probabilities as they were asked for: engines give alternatives that nobody wanted."""
+        if logprobs is None or not logprobs.content or self._top_logprobs is None:
+            return None
+        for token in logprobs.content:
+            token.top_logprobs = token.top_logprobs[: self._top_logprobs]
+        return msgspec.to_builtins(logprobs)
+
+
+def _finish_reason(told: str) -> FinishReason:
+    if told not in _SPELLINGS:
+        raise EngineError("engine_unavailable", f"the answer ended with {told[:40]!r}")
+    return cast("FinishReason", _SPELLINGS[told])
