@@ -21,6 +21,7 @@ from pinaivu_node.settings import load_settings
 from pinaivu_shared import quality
 from pinaivu_shared.configuration import NodeTerms
 from pinaivu_shared.leaves import SuspensionLeaf
+from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.node import DeclineReason
 from pinaivu_simulator.market import Periods
 from pinaivu_simulator.network import NetworkPlan, running_network
@@ -111,6 +112,11 @@ def test_the_file_with_several_engines_is_a_configuration(tmp_path: Path) -> Non
     assert first.prices("qwen3:4b").output_price == 120_000
     assert (first.slots, first.model_slots) == (8, {"qwen3:4b": 2})
     assert settings.all_engines()[1].offered() == ("gemma3:1b",)
+
+
+def test_every_capability_is_explained() -> None:
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", section(PAGE, "What your engine can do"), re.MULTILINE)
+    assert sorted(re.findall(r"[a-z_]+", " ".join(rows))) == sorted(get_args(Capability))
 
 
 def test_the_reasons_are_those_that_the_node_explains() -> None:
