@@ -15,7 +15,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.host.fake_enclave import OPERATOR_KEY, FakeEnclave
-from tests.host.fake_node import FakeNode, Offered
+from tests.host.fake_node import FakeNode, Gate, Offered
 from tests.host.town import CONFIGURATION, request
 
 from pinaivu_host.cli import host
@@ -44,10 +44,11 @@ async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Proc
         stderr=PIPE,
     )
     try:
+        url = f"http://127.0.0.1:{port}/readyz"
         async with httpx.AsyncClient(trust_env=False) as client:
             while process.returncode is None:
                 try:
-                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                    if (await client.get(url)).status_code == 200:
                         break
                 except httpx.TransportError:
                     continue
@@ -126,7 +127,8 @@ async def test_running_streams_end_before_the_process_does(
                     while (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
                         assert process.returncode is None
                     refused = await client.post(url, headers=headers, json=request())
-                    assert refused.json()["error"]["code"] == "shutting_down"
+                    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+                    assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
                     proceed.set()
         assert text.endswith("data: [DONE]\n\n")
         assert await process.wait() == 0
@@ -161,6 +163,32 @@ async def test_streams_that_take_too_long_are_told_why_they_end(
         assert list(data_events(text))[-1]["error"]["code"] == "shutting_down"
         assert await process.wait() == 0
         assert enclave.open_jobs == 0
+        await node.gone()
+
+
+async def test_a_second_signal_ends_the_process_at_once(
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    port = free_port()
+    gate = Gate()
+    async with (
+        served(tmp_path, port, "--drain-ms", "3600000") as process,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+        await enclave.credited()
+        node = await FakeNode(port, gate.script).start()
+        url, headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}
+        asking = asyncio.create_task(client.post(f"{url}/v1/chat/completions", headers=headers, json=request()))
+        await gate.begun.wait()
+        process.send_signal(signal.SIGTERM)
+        while (await client.get(f"{url}/readyz")).status_code == 200:
+            assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == -signal.SIGTERM
+        with pytest.raises(httpx.TransportError):
+            await asking
+        gate.proceed.set()
         await node.gone()
 
 
@@ -207,6 +235,12 @@ async def test_a_killed_host_starts_again_where_it_was(
         ({"--data-dir": "", "--database-url": "host.sqlite"}, "--database-url: not a URL of SQLAlchemy's"),
         ({"--max-body-bytes": "99999999"}, "--max-body-bytes must be between"),
         ({"--admin-key-file": "short"}, "--admin-key-file short: a secret of at least 16 characters"),
+        ({"--tls-certificate": "none.pem"}, "give both of --tls-certificate and --tls-key, or neither"),
+        ({"--tls-certificate": "no", "--tls-key": "no"}, "--tls-certificate no: No such file or directory"),
+        ({"--trusted-proxies": "*"}, "--trusted-proxies: '*' is no address"),
+        ({"--cors-origins": "example.com"}, "--cors-origins: 'example.com' is no origin"),
+        ({"--connections-max": "0"}, "--connections-max must be at least 1"),
+        ({"--connections-max": "99999999999"}, "--connections-max 99999999999 takes 100000000255 open files"),
         ({"--admin-key-file": "none"}, "--admin-key-file none: No such file or directory"),
     ],
     ids=str,
