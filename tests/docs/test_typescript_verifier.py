@@ -47,6 +47,14 @@ WITNESS = Ed25519PrivateKey.from_private_bytes(bytes(32))
 WITNESS_KEY = VerifierKey("witness.test", Algorithm.COSIGNATURE_V1, WITNESS.public_key().public_bytes_raw())
 
 
+PROOFS: dict[str, dict[str, Any]] = {
+    "proof signature": {"sequence": 4711},
+    "node key": {"public_key": "01" + "00" * 30 + "80"},
+    "node proof": {"outcome": "refused"},
+}
+"""What a node could not sign, and the check that says so."""
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("typescript"))
@@ -191,6 +199,11 @@ def test_what_a_dishonest_enclave_could_sign_is_judged_alike(built: Path, tmp_pa
         "origin": ({"log": {**receipt["log"], "origin": "pinaivu.test/other"}}, {}),
         "inclusion proof": ({"reason": "another leaf"}, {}),
     }
+    proof = json.loads(base64.b64decode(evidence.bundle["node_proof"]["payload"]))
+    for name, changes in PROOFS.items():
+        payload = encode({**proof, **changes})
+        parts = {"node_proof": {**evidence.bundle["node_proof"], "payload": base64.b64encode(payload).decode()}}
+        wrong[name] = ({"node_proof": digest_of(payload)}, parts)
     cases: list[Case] = []
     for name, (changes, parts) in wrong.items():
         unsigned = msgspec.convert({**receipt, **changes, "coordinator_signature": ""}, Receipt)

@@ -13,6 +13,15 @@ export interface Verified { receipt: Receipt; inclusion: Inclusion; opened: stri
 type TrustFile = LogTrust & Pick<Trust, "platform" | "pcrs"> & { root: X509Certificate };
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+const SMALL_ORDER = [
+  "0000000000000000000000000000000000000000000000000000000000000000",
+  "0100000000000000000000000000000000000000000000000000000000000000",
+  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+  "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+  "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+  "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+  "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]; // Ed25519 keys under which one signature fits every message, without the sign bit
 const MILLION = 1_000_000n;
 const BASIS_POINTS = 10_000n;
 
@@ -148,6 +157,8 @@ function checkNodeProof(receipt: Receipt, found: Bundle["node_proof"]): void {
   const proof = parseEvidence(payload.toString(), check);
   ensure(isProof(proof) && bytesOf(proof).equals(payload), check, "has not the canonical shape of a proof");
   const key = Buffer.from(proof.public_key, "hex");
+  const unsignedPoint = Buffer.of(...key.subarray(0, 31), key[31]! & 0x7f).toString("hex");
+  ensure(!SMALL_ORDER.includes(unsignedPoint), "node key", "is of small order");
   const signed = verify(null, Buffer.concat([Buffer.from("pinaivu/proof/v1\0"), payload]), ed25519Key(key), signature);
   ensure(signed, "proof signature", "does not hold under the node's key");
   const named = `node_${hash("sha256", key).toString("hex").slice(0, 32)}`;
