@@ -1,15 +1,17 @@
-# Every target sets up what it needs: Python 3.11+, gcc, make and git are all it asks of the machine.
+# Every target sets up what it needs: Python 3.11+, gcc, make and git are all it asks of the machine; `test` asks for
+# Node.js and npm too, and for curl.
 PYTHON ?= python3
 UV     := 0.13.9
 BIN    := .venv/bin
 READY  := .venv/.ready
+CLIENTS := tests/clients/node_modules/.ready
 
 # A machine behind a proxy has that proxy's certificate among the system's, not among uv's own.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup demo dev image test test-market test-image test-reproducible lint bench bench-image populations lock clean
+.PHONY: setup clients demo dev image test test-market test-image test-reproducible lint bench bench-image populations lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -19,11 +21,16 @@ $(READY): $(BIN)/python pyproject.toml requirements/dev.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
+clients: $(CLIENTS)       ## the JavaScript clients that tests use, from locked and hashed packages
+$(CLIENTS): tests/clients/package.json tests/clients/package-lock.json
+	cd tests/clients && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 demo: $(READY)            ## one request, one receipt, one refusal
 	$(BIN)/pinaivu demo
 dev: $(READY)             ## a whole network on this machine, until Ctrl-C
 	$(BIN)/pinaivu dev
-test: lint                ## everything that needs no root
+test: lint $(CLIENTS)     ## everything that needs no root
 	$(BIN)/pytest
 test-market: $(READY)     ## 100,000 jobs among nodes that cheat and a host that lies, every balance recomputed
 	$(BIN)/python -m tests.enclave.long_run
@@ -50,4 +57,4 @@ lock: $(BIN)/python       ## resolve the dependencies again; UPGRADE=--upgrade t
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet $(UPGRADE) \
 	    --no-emit-package pinaivu -o requirements/$$extra.lock || exit 1; done
 clean:                    ## forget the virtual environment and all caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,13 +1,13 @@
 """A whole network as a user would start it: `pinaivu dev --json`, and its first line."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 from tests.simulator.programs import running_program
 
@@ -30,13 +30,6 @@ def echo_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Descripti
         yield network
 
 
-@pytest.fixture
-def client(echo_network: Description) -> Iterator[openai.OpenAI]:
-    """The openai SDK, pointed at the echo network."""
-    with openai.OpenAI(base_url=echo_network["base_url"], api_key=echo_network["api_key"]) as found:
-        yield found
-
-
 @contextmanager
 def http(network: Description) -> Iterator[httpx.Client]:
     """A plain HTTP client with the network's API key."""
@@ -49,3 +42,13 @@ def pids_of(folder: Path) -> dict[str, Any]:
     """The process ids as `pinaivu dev` keeps them."""
     found: dict[str, Any] = json.loads((folder / "pids.json").read_text())
     return found
+
+
+def wait_for_receipt(client: httpx.Client, request_id: str) -> dict[str, Any]:
+    """The receipt, once it is in the log; pytest's own limit is the only bound."""
+    while True:
+        answer = client.get(f"/receipts/{request_id}")
+        if answer.status_code == httpx.codes.OK:
+            found: dict[str, Any] = answer.json()
+            return found
+        time.sleep(0.05)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.network.conftest import Description, http, pids_of, running
+from tests.network.conftest import Description, http, pids_of, running, wait_for_receipt
 
 BODY: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": "one two three"}]}
 LEAVING = 200
@@ -75,15 +75,6 @@ def test_two_hundred_clients_that_leave_free_every_engine_and_slot(tmp_path: Pat
             # Every slot was taken; that all can be taken again shows that all are free.
             with ThreadPoolExecutor(LEAVING) as pool:
                 assert len(set(pool.map(leave_after_the_first_token, range(LEAVING)))) == LEAVING
-
-
-def wait_for_receipt(client: httpx.Client, request_id: str) -> dict[str, Any]:
-    while True:
-        answer = client.get(f"/receipts/{request_id}")
-        if answer.status_code == httpx.codes.OK:
-            found: dict[str, Any] = answer.json()
-            return found
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("fault", ["disconnect_before_first_token", "refuse"])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 from tests.network.conftest import Description, http, pids_of, running
 
@@ -100,24 +99,3 @@ def test_fifty_clients_whose_host_is_killed_meanwhile_are_charged_once_in_the_en
         assert len({answer.content for answer in answers}) == 1
         assert ask(customer, stream=stream).content == answers[0].content
         assert 0 < spent_by(network, account_id) == charge_of(customer, answers[0])
-
-
-def test_the_openai_sdk_sends_keys_when_asked_to(client: openai.OpenAI) -> None:
-    messages: Any = [{"role": "user", "content": "hello"}]
-    first, second = [
-        client.chat.completions.create(model="echo", messages=messages, extra_headers={"Idempotency-Key": "sdk"})
-        for _ in range(2)
-    ]
-    assert first == second
-    streams = [
-        list(
-            client.chat.completions.create(
-                model="echo", messages=messages, stream=True, extra_headers={"Idempotency-Key": "sdk stream"}
-            )
-        )
-        for _ in range(2)
-    ]
-    assert streams[0] == streams[1]
-    with pytest.raises(openai.ConflictError) as conflict:
-        client.chat.completions.create(model="echo", messages=messages, n=1, extra_headers={"Idempotency-Key": "sdk"})
-    assert conflict.value.code == "idempotency_conflict"

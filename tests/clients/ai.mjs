@@ -1,0 +1,93 @@
+// The unmodified AI SDK with each of its two providers that speak chat completions: `openai-compatible` and `openai`.
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateObject, generateText, jsonSchema, stepCountIs, streamObject, streamText, tool } from "ai";
+import { counting, deserted, given, network, report, shown } from "./report.mjs";
+
+const prompt = given.text;
+const schema = jsonSchema(given.schema);
+const tools = {
+  weather: tool({ description: "The weather in a city", inputSchema: schema, execute: ({ city }) => `rain in ${city}` }),
+};
+
+function compatible(place, options = {}) {
+  const names = { name: "pinaivu", includeUsage: true, supportsStructuredOutputs: true };
+  const found = createOpenAICompatible({ ...names, baseURL: place.base_url, apiKey: place.api_key, ...options });
+  return (model) => found(model);
+}
+
+function openai(place, options = {}) {
+  const found = createOpenAI({ baseURL: place.base_url, apiKey: place.api_key, ...options });
+  return (model) => found.chat(model);
+}
+
+const provider = { compatible, openai }[given.provider];
+const models = provider(network);
+
+async function streamed(options) {
+  const errors = [];
+  const stream = streamText({ maxRetries: 0, onError: ({ error }) => errors.push(shown(error)), ...options });
+  const pieces = [];
+  for await (const piece of stream.textStream) pieces.push(piece);
+  return { text: pieces.join(""), errors, stream };
+}
+
+await report({
+  async answer() {
+    const { text, finishReason, usage, response } = await generateText({ model: models("echo"), prompt });
+    return { text, finishReason, usage, requestId: response.headers["x-request-id"], body: response.body.request_id };
+  },
+  async stream() {
+    const { text, errors, stream } = await streamed({ model: models("echo"), prompt });
+    return { text, errors, finishReason: await stream.finishReason, usage: await stream.usage };
+  },
+  async history() {
+    return (await generateText({ model: models("echo"), messages: given.history, allowSystemInMessages: true })).text;
+  },
+  async tool() {
+    const options = { model: models("caller"), prompt: given.arguments, tools, stopWhen: stepCountIs(2) };
+    const { text, steps } = await generateText(options);
+    return { text, call: steps[0].toolCalls[0].input };
+  },
+  async streamedTool() {
+    const options = { model: models("caller"), prompt: given.arguments, tools, stopWhen: stepCountIs(2) };
+    return (await streamed(options)).text;
+  },
+  async object() {
+    return (await generateObject({ model: models("structured"), schema, prompt: given.arguments })).object;
+  },
+  async streamedObject() {
+    const { object, partialObjectStream } = streamObject({ model: models("structured"), schema, prompt: given.arguments });
+    for await (const partial of partialObjectStream) if (!partial) throw new Error("no partial object");
+    return object;
+  },
+  wrongKey: () => generateText({ model: provider(network, { apiKey: "sk-pnv-wrong" })("echo"), prompt, maxRetries: 0 }),
+  unknownModel: () => generateText({ model: models("no-such-model"), prompt }),
+  temperature: () => generateText({ model: models("echo"), prompt, temperature: 3 }),
+  async brokenOff() {
+    const { text, errors, stream } = await streamed({ model: models("breaks"), prompt });
+    return { text, errors, finishReason: await stream.finishReason };
+  },
+  async retried() {
+    const fetch = counting();
+    const model = provider(deserted, { fetch })("echo");
+    const error = await generateText({ model, prompt, maxRetries: 1 }).catch((thrown) => thrown);
+    return { calls: fetch.calls, ...shown(error) };
+  },
+  async left() {
+    const leaving = new AbortController();
+    const stream = streamText({ model: models("slow"), prompt, abortSignal: leaving.signal, includeRawChunks: true });
+    let requestId = null;
+    for await (const part of stream.fullStream) {
+      if (part.type === "text-delta") leaving.abort();
+      if (part.type === "raw") requestId ??= part.rawValue.request_id;
+    }
+    return requestId;
+  },
+  async receipt() {
+    const { response } = await generateText({ model: models("echo"), prompt });
+    const headers = { authorization: `Bearer ${network.api_key}` };
+    const id = response.headers["x-request-id"];
+    return { id, receipt: await (await fetch(`${network.base_url}/receipts/${id}`, { headers })).json() };
+  },
+});

@@ -1,0 +1,124 @@
+"""The unmodified langchain-openai."""
+
+import asyncio
+import functools
+import operator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+from tests.clients.conftest import TEXT, outcome_of
+from tests.clients.weather import ARGUMENTS, HISTORY, TOOL, City
+from tests.network.conftest import Description
+
+
+def chat_of(network: Description, model: str = "echo", **options: Any) -> ChatOpenAI:
+    key = SecretStr(options.pop("api_key", network["api_key"]))
+    return ChatOpenAI(base_url=network["base_url"], api_key=key, model=model, **options)
+
+
+def test_an_unstreamed_answer_is_the_engines(network: Description) -> None:
+    answer = chat_of(network).invoke(TEXT)
+    assert (answer.content, answer.response_metadata["finish_reason"]) == (TEXT, "stop")
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] > 0
+
+
+def test_a_stream_carries_the_same_text_and_usage(network: Description) -> None:
+    whole = chat_of(network).invoke(TEXT)
+    chunks = list(chat_of(network, stream_usage=True).stream(TEXT))
+    assert "".join(str(chunk.content) for chunk in chunks) == TEXT
+    assert [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata] == [whole.usage_metadata]
+
+
+def test_the_async_calls_answer_alike(network: Description) -> None:
+    async def ask() -> tuple[object, str]:
+        chat = chat_of(network)
+        return (await chat.ainvoke(TEXT)).content, "".join([str(chunk.content) async for chunk in chat.astream(TEXT)])
+
+    assert asyncio.run(ask()) == (TEXT, TEXT)
+
+
+def test_a_history_with_content_parts_is_understood(network: Description) -> None:
+    system, user, assistant, parts = (message["content"] for message in HISTORY)
+    history = [SystemMessage(system), HumanMessage(user), AIMessage(assistant), HumanMessage(parts)]
+    assert chat_of(network).invoke(history).content == "four five six"
+
+
+def test_max_tokens_ends_the_answer_with_length(network: Description) -> None:
+    answer = chat_of(network, max_tokens=2).invoke(TEXT)
+    assert answer.response_metadata["finish_reason"] == "length"
+
+
+def test_a_tool_is_called_and_its_result_understood(network: Description) -> None:
+    chat = chat_of(network, "caller").bind_tools([TOOL])
+    asked = chat.invoke(ARGUMENTS)
+    (call,) = asked.tool_calls
+    assert (call["name"], call["args"]) == ("weather", {"city": "Zürich"})
+    answer = chat.invoke([HumanMessage(ARGUMENTS), asked, ToolMessage("rain", tool_call_id=call["id"])])
+    assert answer.content == "rain"
+
+
+def test_a_streamed_tool_call_is_put_together(network: Description) -> None:
+    chunks: Any = chat_of(network, "caller").bind_tools([TOOL]).stream(ARGUMENTS)
+    whole = functools.reduce(operator.add, chunks)
+    assert [call["args"] for call in whole.tool_calls] == [{"city": "Zürich"}]
+
+
+@pytest.mark.parametrize(("method", "model"), [("json_schema", "structured"), ("function_calling", "caller")])
+def test_structured_output_is_parsed(network: Description, method: Any, model: str) -> None:
+    structured = chat_of(network, model).with_structured_output(City, method=method)
+    assert structured.invoke(ARGUMENTS) == City(city="Zürich")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "code", "text"),
+    [
+        ({"api_key": "sk-pnv-wrong"}, openai.AuthenticationError, "invalid_api_key", "API key"),
+        ({"model": "gpt-9"}, openai.UnprocessableEntityError, "model_not_found", "gpt-9"),
+        ({"temperature": 3}, openai.UnprocessableEntityError, "invalid_value", "temperature: "),
+    ],
+    ids=["wrong key", "unknown model", "temperature"],
+)
+def test_errors_are_the_sdks_own_classes(
+    network: Description, options: dict[str, Any], error: type[openai.APIStatusError], code: str, text: str
+) -> None:
+    with pytest.raises(error, match=text) as caught:
+        chat_of(network, **options).invoke(TEXT)
+    assert caught.value.code == code
+    assert str(caught.value.request_id).startswith("req_")
+
+
+def test_a_503_is_retried_as_often_as_it_is_told_to(deserted: Description) -> None:
+    attempts: list[str] = []
+    seen = httpx.Client(
+        event_hooks={"request": [lambda request: attempts.append(request.headers["x-stainless-retry-count"])]}
+    )
+    with seen, pytest.raises(openai.InternalServerError, match="no node offers"):
+        chat_of(deserted, max_retries=1, http_client=seen).invoke(TEXT)
+    assert attempts == ["0", "1"]
+
+
+def test_an_answer_that_breaks_off_is_an_error_and_no_end(network: Description) -> None:
+    with pytest.raises(openai.APIError, match="the node failed"):
+        list(chat_of(network, "breaks").stream(TEXT))
+
+
+def test_the_request_id_leads_to_the_receipt(network: Description) -> None:
+    chat = chat_of(network, include_response_headers=True)
+    request_id = chat.invoke(TEXT).response_metadata["headers"]["x-request-id"]
+    receipt = chat.root_client.get(f"/receipts/{request_id}", cast_to=httpx.Response).json()
+    assert (receipt["request_id"], receipt["outcome"]) == (request_id, "completed")
+
+
+def test_a_stream_left_half_way_is_cancelled_and_the_next_request_works(network: Description) -> None:
+    stream = chat_of(network, "slow", include_response_headers=True).stream(TEXT)
+    request_id = next(stream).response_metadata["headers"]["x-request-id"]
+    next(chunk for chunk in stream if chunk.content)
+    stream.close()  # type: ignore[attr-defined]
+    assert outcome_of(network, request_id) == "cancelled"
+    assert chat_of(network).invoke(TEXT).content == TEXT
