@@ -42,7 +42,10 @@ async def test_every_row_is_provoked_and_looks_like_the_table(
     closed_town: Town, monkeypatch: pytest.MonkeyPatch, kind: ErrorKind
 ) -> None:
     assert kind in PROVOKED, "a row that nobody can provoke is dead: remove it, or say here how it comes about"
-    response = await PROVOKED[kind](closed_town, monkeypatch)
+    try:
+        response = await PROVOKED[kind](closed_town, monkeypatch)
+    finally:
+        await closed_town.close()
     check_shape(response, kind.status, kind.type, kind.code)
     assert response.headers["x-request-id"].startswith("req_")
     for name, value in kind.headers:
@@ -51,7 +54,6 @@ async def test_every_row_is_provoked_and_looks_like_the_table(
         assert int(response.headers["retry-after"]) >= 1
     if not kind.retried and kind.status in {409, 429}:
         assert response.headers["x-should-retry"] == "false"
-    await closed_town.close()
 
 
 def test_every_error_of_the_module_is_a_row_and_says_what_to_do() -> None:
@@ -219,9 +221,9 @@ async def _lost_answer(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
 async def _other_order(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     path = f"/admin/v1/accounts/{town.account_id}/deposits"
-    for amount in ("1", "2"):
-        answer = await town.client(ADMIN_KEY).post(path, json={"amount": amount, "reference": "one"})
-    return answer
+    first, second = [{"amount": amount, "reference": "one"} for amount in ("1", "2")]
+    assert (await town.client(ADMIN_KEY).post(path, json=first)).status_code == 200
+    return await town.client(ADMIN_KEY).post(path, json=second)
 
 
 @provokes(errors.INSUFFICIENT_CREDIT)

@@ -7,6 +7,7 @@ Bodies are described by the models that validate them, errors by the table of er
 import hashlib
 import inspect
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -20,15 +21,17 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.gateway.errors import ErrorKind
 from pinaivu_host.gateway.openapi_admin import ADMIN
 from pinaivu_host.gateway.openapi_answers import Error, ValidationError
-from pinaivu_host.gateway.openapi_chat import ChatCompletionChunk
+from pinaivu_host.gateway.openapi_chat import ChatCompletionChunk, CompletionChunk
 from pinaivu_host.gateway.openapi_operation import Header, Key, Operation, Parameter, Schema, Success
 from pinaivu_host.gateway.openapi_public import PUBLIC
+from pinaivu_host.gateway.openapi_responses import ResponseEvent
 from pinaivu_host.gateway.responses import JSON, send_json
 
 OPERATIONS: Final = (*PUBLIC, *ADMIN)
-EVENTS: Final = (ChatCompletionChunk,)
+EVENTS: Final = (ChatCompletionChunk, CompletionChunk, ResponseEvent)
 """What streams are made of: no route's answer as a whole, so that nothing else would document them."""
 
+_QUALIFIED: Final = re.compile(r"pinaivu_host__gateway__(\w+)__(\w+)")
 _REF: Final = "#/components/schemas/"
 _ID: Final = Header("x-request-id", "Names the request, in receipts as well.", {"type": "string", "pattern": "^req_"})
 _TAGS: Final = {
@@ -191,7 +194,18 @@ def _schemas(bodies: set[type[BaseModel]], shown: set[type]) -> Schema:
     _, answered = msgspec.json.schema_components(types, ref_template=_REF + "{name}")
     twice = asked["$defs"].keys() & answered.keys()
     assert not twice, f"two schemas of one name: {twice}"
-    return {**asked["$defs"], **{name: _tidy(schema) for name, schema in answered.items()}}
+    return {**_renamed(asked["$defs"]), **{name: _tidy(schema) for name, schema in answered.items()}}
+
+
+def _renamed(schemas: Schema) -> Schema:
+    """Names that two modules use have the module's name before them, as words."""
+    text = msgspec.json.encode(schemas).decode()
+    renamed: Schema = msgspec.json.decode(_QUALIFIED.sub(lambda found: _words(found[1]) + found[2], text))
+    return renamed
+
+
+def _words(module: str) -> str:
+    return "".join(word.capitalize() for word in module.split("_"))
 
 
 def _tidy(schema: Any) -> Any:  # noqa: ANN401 - any part of a schema

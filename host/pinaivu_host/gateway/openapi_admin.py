@@ -69,6 +69,10 @@ class ApiKey(Answer):
     expires_ms: Milliseconds | None
     last_used_ms: Milliseconds | None
     revoked_ms: Milliseconds | None
+    requests_per_minute: Count | None
+    tokens_per_minute: Count | None
+    concurrent_requests: Count | None
+    monthly_budget: Annotated[int, Meta(ge=1, description="Micro-USDC in a UTC month.")] | None
 
 
 class ApiKeyList(Answer):

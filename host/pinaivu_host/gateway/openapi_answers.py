@@ -105,13 +105,14 @@ class PriceList(Answer):
 
 
 class UsageResult(Answer):
-    """Sums of receipts; `model` is null where they are not grouped by it."""
+    """Sums of receipts; `model` and `api_key_id` are null where they are not grouped by them."""
 
     object: Literal["organization.usage.completions.result"]
     input_tokens: Count
     output_tokens: Count
     num_model_requests: Count
     model: str | None
+    api_key_id: str | None
     charge: Decimal
     charge_micro_usdc: Count
     currency: Currency

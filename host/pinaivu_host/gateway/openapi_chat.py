@@ -117,3 +117,72 @@ class ChatCompletionChunk(Answer, kw_only=True):
     request_id: RequestId
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+
+
+class CompletionChoice(Answer):
+    """One of the continuations that were asked for."""
+
+    text: str
+    index: Index
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class Completion(Answer, kw_only=True):
+    """A whole continuation. `service_tier` is there where one was asked for."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: Seconds
+    model: str
+    service_tier: Literal["default"] | UnsetType = UNSET
+    choices: list[CompletionChoice]
+    usage: Usage
+    request_id: RequestId
+
+
+class CompletionChunkChoice(Answer):
+    """A piece of a continuation."""
+
+    text: str
+    index: Index
+    logprobs: None
+    finish_reason: FinishReason | None
+
+
+class CompletionChunk(Answer, kw_only=True):
+    """An event of a stream, as with chats."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: Seconds
+    model: str
+    service_tier: Literal["default"] | UnsetType = UNSET
+    request_id: RequestId
+    choices: list[CompletionChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class EmbeddingsUsage(Answer):
+    """Tokens, as they are charged."""
+
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+class Embedding(Answer):
+    """A vector, as numbers or as base64 of little-endian float32."""
+
+    object: Literal["embedding"]
+    index: Index
+    embedding: list[float] | str
+
+
+class Embeddings(Answer):
+    """A vector for each input, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+    request_id: RequestId

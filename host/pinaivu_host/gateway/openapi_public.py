@@ -2,8 +2,12 @@
 
 from typing import Final, get_args
 
+from pydantic import BaseModel
+
 from pinaivu_host.gateway import receipt_list
 from pinaivu_host.gateway.chat_request import ChatRequest
+from pinaivu_host.gateway.completion_request import CompletionRequest
+from pinaivu_host.gateway.embeddings import EmbeddingsRequest
 from pinaivu_host.gateway.errors import (
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
@@ -42,9 +46,11 @@ from pinaivu_host.gateway.openapi_answers import (
     StatementPage,
     UsagePage,
 )
-from pinaivu_host.gateway.openapi_chat import ChatCompletion
+from pinaivu_host.gateway.openapi_chat import ChatCompletion, Completion, Embeddings
 from pinaivu_host.gateway.openapi_operation import Header, Operation, Parameter, Schema, Success
+from pinaivu_host.gateway.openapi_responses import Response
 from pinaivu_host.gateway.query import TIME_S_MAX
+from pinaivu_host.gateway.responses_request import ResponsesRequest
 from pinaivu_host.gateway.usage import DAYS_MAX, NEXT_PAGE
 from pinaivu_shared.bundle import Bundle
 from pinaivu_shared.receipt import Receipt
@@ -96,7 +102,7 @@ ASKING: Final = (
 _QUERY: Final = (INVALID_REQUEST, UNSUPPORTED_PARAMETER)
 
 
-def asking(path: str, summary: str, body: type, answer: type, events: str) -> Operation:
+def asking(path: str, summary: str, body: type[BaseModel], answer: type, events: str) -> Operation:
     """A route that asks a model, whole or as a stream of `events`; "" where it cannot stream."""
     answers = [Success(answer, description="The whole answer.", headers=(SALT, REPLAYED))]
     if events:
@@ -114,6 +120,10 @@ def asking(path: str, summary: str, body: type, answer: type, events: str) -> Op
     )
 
 
+def _events(chunk: str) -> str:
+    return f"Events: `data:` with a {chunk} each, at the end `data: [DONE]`; an Error if it breaks."
+
+
 def _limit(most: int, default: int) -> Parameter:
     return Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
 
@@ -124,8 +134,17 @@ MODELS: Final = (
         "Ask a model",
         ChatRequest,
         ChatCompletion,
-        "Events: `data:` with a ChatCompletionChunk each, at the end `data: [DONE]`; an Error if it breaks.",
+        _events("ChatCompletionChunk"),
     ),
+    asking("/v1/completions", "Have a text continued", CompletionRequest, Completion, _events("CompletionChunk")),
+    asking(
+        "/v1/responses",
+        "Ask a model, in the shape of OpenAI's newer API",
+        ResponsesRequest,
+        Response,
+        "Events: `event:` with its type and `data:` with a ResponseEvent each.",
+    ),
+    asking("/v1/embeddings", "Have texts made vectors", EmbeddingsRequest, Embeddings, ""),
     Operation(
         method="GET",
         path="/v1/models",
@@ -157,7 +176,8 @@ ACCOUNT: Final = (
             Parameter("start_time", "Seconds since 1970, the first that counts.", TIME),
             Parameter("end_time", "Seconds since 1970, the first that does not.", TIME),
             Parameter("bucket_width", "Days are the only one.", {"const": "1d"}),
-            Parameter("group_by", "A result for each.", {"const": "model"}),
+            Parameter("group_by", "A result for each.", {"type": "array", "items": {"enum": ["model", "api_key_id"]}}),
+            Parameter("api_key_id", "What was asked with this key only.", TEXT),
             Parameter("limit", "How many days.", {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}),
             Parameter("page", "The `next_page` of the page before.", TEXT),
             Parameter("format", "JSON unless it is csv.", {"enum": ["json", "csv"]}),
