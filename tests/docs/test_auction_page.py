@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 from tests.docs.conftest import Service
@@ -15,6 +16,7 @@ from tests.network.conftest import http
 from pinaivu_shared.auction_explanation import explain
 from pinaivu_shared.auction_report import explanation_lines
 from pinaivu_shared.second_score import Bid, Lot, Transcript, run_auction
+from pinaivu_shared.terms import Capability
 from pinaivu_simulator.populations import simulate
 
 PAGE = DOCS / "auction.md"
@@ -48,6 +50,12 @@ def example(first: tuple[int, int]) -> Transcript:
         bid(0x0B, "hen", (18_000, 58_000), 4500),
     ]
     return run_auction(LOT, [bid(0xF0, "fox", first, 9000), *others])
+
+
+def test_every_capability_is_named() -> None:
+    """And nothing else stands in that place."""
+    (listed,) = re.findall(r"that the job needs: (.*?)\. They are", " ".join(section(PAGE, "Who takes part").split()))
+    assert set(re.findall(r"`(\w+)`", listed)) == set(get_args(Capability))
 
 
 def test_the_example_is_what_explain_prints() -> None:
