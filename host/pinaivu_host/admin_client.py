@@ -54,6 +54,10 @@ class AdminClient:
         """Have something done."""
         return self._ask("POST", path, msgspec.json.encode(body))
 
+    def patch(self, path: str, body: Mapping[str, object]) -> Answer:
+        """Have something changed."""
+        return self._ask("PATCH", path, msgspec.json.encode(body))
+
     def delete(self, path: str) -> Answer:
         """Have something taken away."""
         return self._ask("DELETE", path, None)

@@ -23,8 +23,15 @@ Open and look at accounts, and give them credit, by the admin API of a running h
 it may do, is unrestricted; `pinaivu keys` makes others."""
 
 KEYS = """\
-Make, list and revoke the API keys of an account, by the admin API of a running host. A key is printed once, when it is
-made; afterwards its key_id names it. A key that is revoked or has expired stops within a second."""
+Make, list, change and revoke the API keys of an account, by the admin API of a running host. A key is printed once,
+when it is made; afterwards its key_id names it. A key that is revoked or has expired stops within a second."""
+
+NONE = "none"
+COUNTS = {
+    "requests-per-minute": "how many requests a minute it may send",
+    "tokens-per-minute": "how many tokens a minute its requests may use, prompts and answers together",
+    "concurrent-requests": "how many of its requests may run at once",
+}
 
 
 def accounts(arguments: list[str]) -> int:
@@ -55,12 +62,26 @@ def keys(arguments: list[str]) -> int:
     add_flag(create, "name", default=None, text="what it is for")
     add_flag(create, "expires-in-days", default="", text="how long it works; without it, until it is revoked")
     add_flag(create, "models", default="", text="MODEL,…: those that it may ask for; without it, all")
+    _add_limits(create, "without it, no limit")
     add_flag(create, "permission", default="full", text="`read_only` may look at models and receipts, and ask nothing")
     listed = _add_command(commands, "list", "print an account's keys, newest first: id, beginning, state, name")
     listed.add_argument("account", metavar="ACCOUNT", help="the account's id, acct_…")
+    change = _add_command(commands, "change", "give a key another name, models, expiry or limits; the rest stays")
+    change.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
+    add_flag(change, "name", default="", text="what it is for")
+    add_flag(change, "expires-in-days", default="", text="how long it works from now on; `none`: until it is revoked")
+    add_flag(change, "models", default="", text="MODEL,…: those that it may ask for; `none`: all")
+    _add_limits(change, "`none`: no limit")
     revoke = _add_command(commands, "revoke", "take a key out of use for good")
     revoke.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
-    return _run("keys", parser.parse_args(arguments), {"create": _create_key, "list": _list_keys, "revoke": _revoke})
+    runs = {"create": _create_key, "list": _list_keys, "change": _change_key, "revoke": _revoke}
+    return _run("keys", parser.parse_args(arguments), runs)
+
+
+def _add_limits(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    for name, text in COUNTS.items():
+        add_flag(parser, name, default="", text=f"{text}; {otherwise}")
+    add_flag(parser, "monthly-budget", default="", text=f"what it may spend in a UTC month, in USDC; {otherwise}")
 
 
 def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -120,32 +141,82 @@ def _deposit(client: "AdminClient", options: argparse.Namespace) -> int:
 
 
 def _create_key(client: "AdminClient", options: argparse.Namespace) -> int:
-    wanted: dict[str, object] = {"name": options.name, "permission": options.permission}
-    if options.expires_in_days:
-        if not options.expires_in_days.isascii() or not options.expires_in_days.isdecimal():
-            raise CallerError(f"--expires-in-days: {options.expires_in_days[:40]!r} is no number")
-        wanted["expires_in_days"] = int(options.expires_in_days[:9])
-    if options.models:
-        wanted["models"] = options.models.split(",")
+    wanted = {"name": options.name, "permission": options.permission, **_terms(options)}
     made = client.post(f"/accounts/{_named(options.account, 'ACCOUNT')}/keys", wanted)
     _say(f"keys: made {made['key_id']}")
     _print(options, [made], lambda one: one["api_key"])
     return 0
 
 
+def _change_key(client: "AdminClient", options: argparse.Namespace) -> int:
+    wanted = _terms(options)
+    if options.name:
+        wanted["name"] = options.name
+    _print(options, [client.patch(f"/keys/{_key_id(options)}", wanted)], _key_line)
+    return 0
+
+
+def _terms(options: argparse.Namespace) -> dict[str, object]:
+    """The fields of the admin API for the flags that were given; null for `none`."""
+    from pinaivu_shared.money import parse_usdc
+
+    wanted: dict[str, object] = {}
+    if options.models:
+        wanted["models"] = [] if options.models == NONE else options.models.split(",")
+    for name in ("expires-in-days", *COUNTS, "monthly-budget"):
+        field = name.replace("-", "_")
+        text = getattr(options, field)
+        if text == NONE:
+            wanted[field] = None
+        elif text:
+            try:
+                wanted[field] = parse_usdc(text) if name == "monthly-budget" else _count(text)
+            except ValueError as error:
+                raise CallerError(f"--{name}: {error}") from None
+    return wanted
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise ValueError(f"{text[:40]!r} is no number")
+    return int(text[:18])
+
+
 def _list_keys(client: "AdminClient", options: argparse.Namespace) -> int:
     found = client.get(f"/accounts/{_named(options.account, 'ACCOUNT')}/keys")["data"]
-    _print(options, found, lambda one: f"{one['key_id']}  {one['prefix']}…  {_state(one):9}  {_shown(one['name'])}")
+    _print(options, found, _key_line)
     return 0
 
 
 def _revoke(client: "AdminClient", options: argparse.Namespace) -> int:
+    revoked = client.delete(f"/keys/{_key_id(options)}")
+    _print(options, [revoked], lambda one: f"{one['key_id']}  {_state(one)}")
+    return 0
+
+
+def _key_id(options: argparse.Namespace) -> str:
     if options.key.startswith("sk-"):
         raise CallerError("KEY is the key's id, key_…; `pinaivu keys list` shows it beside the key's beginning")
-    _print(
-        options, [client.delete(f"/keys/{_named(options.key, 'KEY')}")], lambda one: f"{one['key_id']}  {_state(one)}"
-    )
-    return 0
+    return _named(options.key, "KEY")
+
+
+def _key_line(key: "Answer") -> str:
+    parts = [key["key_id"], f"{key['prefix']}…", f"{_state(key):9}", _limits(key), _shown(key["name"])]
+    return "  ".join(part for part in parts if part)
+
+
+def _limits(key: "Answer") -> str:
+    from pinaivu_shared.money import format_usdc
+
+    shown = {
+        "requests_per_minute": "{} requests/min",
+        "tokens_per_minute": "{} tokens/min",
+        "concurrent_requests": "{} at once",
+    }
+    limits = [text.format(key[name]) for name, text in shown.items() if key[name] is not None]
+    if key["monthly_budget"] is not None:
+        limits.append(f"{format_usdc(key['monthly_budget'])}/month")
+    return ", ".join(limits)
 
 
 def _state(key: "Answer") -> str:

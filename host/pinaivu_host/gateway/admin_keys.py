@@ -1,6 +1,7 @@
 """`/admin/v1/accounts/{account_id}/keys` and `/admin/v1/keys/{key_id}`: the operator's endpoints for API keys."""
 
-from typing import Annotated, Final
+import dataclasses
+from typing import Annotated, Any, Final
 
 import msgspec
 from pydantic import Field
@@ -14,29 +15,62 @@ from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
 from pinaivu_host.gateway.order import MODEL_NAME_MAX
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.accounts import Accounts
-from pinaivu_host.store.api_keys import ApiKey, ApiKeys, KeyTerms, Permission, digest_of_key, key_id_of
+from pinaivu_host.store.api_keys import ApiKey, ApiKeys, KeyLimits, KeyTerms, Permission, digest_of_key, key_id_of
+from pinaivu_shared.money import AMOUNT_MAX
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 EXPIRY_DAYS_MAX: Final = 3650
 MODELS_MAX: Final = 100
 
+LIMITS: Final = tuple(field.name for field in dataclasses.fields(KeyLimits))
+
 Model = Annotated[str, Field(min_length=1, max_length=MODEL_NAME_MAX)]
+KeyName = Annotated[str, Field(min_length=1, max_length=200)]
+Limit = Annotated[int, Field(ge=1, le=AMOUNT_MAX)] | None
 
 
-class NewKey(OperatorShape):
-    """What a key is called and what it may do; without more than a name, everything, for ever."""
+class _Terms(OperatorShape):
+    """What can be said of a key when it is made and later; budgets are micro-USDC."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
     expires_in_days: Annotated[int, Field(ge=1, le=EXPIRY_DAYS_MAX)] | None = None
     models: Annotated[list[Model], Field(max_length=MODELS_MAX)] = []  # noqa: RUF012 - pydantic copies defaults
+    requests_per_minute: Limit = None
+    tokens_per_minute: Limit = None
+    concurrent_requests: Limit = None
+    monthly_budget: Limit = None
+
+    def given(self, at_ms: int) -> dict[str, Any]:
+        """Fields of KeyTerms for what was sent at this time, `limits` as a mapping of its own fields."""
+        sent = self.model_dump(exclude_unset=True)
+        if "expires_in_days" in sent:
+            days = sent.pop("expires_in_days")
+            sent["expires_ms"] = None if days is None else at_ms + days * DAY_MS
+        if "models" in sent:
+            sent["models"] = tuple(sorted(set(sent["models"])))
+        return sent | {"limits": {name: sent.pop(name) for name in LIMITS if name in sent}}
+
+
+class NewKey(_Terms):
+    """What a key is called and what it may do; without more than a name, everything, for ever."""
+
+    name: KeyName
     permission: Permission = "full"
 
     def terms(self, at_ms: int) -> KeyTerms:
         """The terms of a key that is made at this time."""
-        expires_ms = None if self.expires_in_days is None else at_ms + self.expires_in_days * DAY_MS
-        return KeyTerms(
-            name=self.name, permission=self.permission, models=tuple(sorted(set(self.models))), expires_ms=expires_ms
-        )
+        given = {"permission": self.permission} | self.given(at_ms)
+        return KeyTerms(**given | {"limits": KeyLimits(**given["limits"])})
+
+
+class ChangedKey(_Terms):
+    """What is to be different from now on. What is not sent stays; null takes an expiry or a limit away."""
+
+    name: KeyName = ""
+
+    def terms(self, before: KeyTerms, at_ms: int) -> KeyTerms:
+        """The terms of a key that had others and is changed at this time."""
+        given = self.given(at_ms)
+        return dataclasses.replace(before, **given | {"limits": dataclasses.replace(before.limits, **given["limits"])})
 
 
 class AdminKeys:
@@ -63,19 +97,29 @@ class AdminKeys:
         shown = {"object": "list", "data": [_shown(key) for key in await self._keys.of_account(account_id)]}
         await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
 
+    async def change(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give a key another name, list of models, expiry or limits; on every host within a second."""
+        wanted = await read_admin_body(scope, receive, ChangedKey, self._admin_key)
+        changed = await self._keys.change(scope["path_params"]["key_id"], lambda before: wanted.terms(before, now_ms()))
+        if changed is None:
+            raise _no_key()
+        await send_json(send, msgspec.json.encode(_shown(changed)), request_id=scope["state"]["request_id"])
+
     async def revoke(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Take a key out of use; on every host within a second. It stays in the list."""
         authenticate_operator(scope, self._admin_key)
         revoked = await self._keys.revoke(scope["path_params"]["key_id"])
         if revoked is None:
-            raise ApiError(
-                NOT_FOUND, "there is no such key; what names one is its key_id, such as key_0123456789abcdef"
-            )
+            raise _no_key()
         await send_json(send, msgspec.json.encode(_shown(revoked)), request_id=scope["state"]["request_id"])
 
 
 def _no_account() -> ApiError:
     return ApiError(NOT_FOUND, "there is no such account")
+
+
+def _no_key() -> ApiError:
+    return ApiError(NOT_FOUND, "there is no such key; what names one is its key_id, such as key_0123456789abcdef")
 
 
 def _shown(key: ApiKey) -> dict[str, object]:
@@ -86,6 +130,7 @@ def _shown(key: ApiKey) -> dict[str, object]:
         "prefix": key.prefix,
         "permission": key.terms.permission,
         "models": key.terms.models,
+        **dataclasses.asdict(key.terms.limits),
         "created_ms": key.created_ms,
         "expires_ms": key.terms.expires_ms,
         "last_used_ms": key.last_used_ms,

@@ -177,6 +177,26 @@ CREDIT_HELD: Final = ErrorKind(
     when="The account's running requests hold its credit until they end.",
     do="Wait for `Retry-After` and try again, or run fewer requests at once.",
 )
+RATE_LIMIT_EXCEEDED: Final = ErrorKind(
+    429, "rate_limit_error", "rate_limit_exceeded",
+    when="The key has used its requests or tokens of a minute, or runs as many requests at once as it may.",
+    do="Wait for `Retry-After` and try again; the `x-ratelimit-*` headers say what is left.",
+)
+REQUEST_OVER_LIMIT: Final = ErrorKind(
+    429, "rate_limit_error", "rate_limit_exceeded", (("retry-after", "60"), _NO_RETRY),
+    when="The request alone could use more tokens than the key has in a minute.",
+    do="Shorten it, or set a lower limit for its answer.",
+)
+BUDGET_EXCEEDED: Final = ErrorKind(
+    429, "rate_limit_error", "budget_exceeded", (_NO_RETRY,),
+    when="What is left of the key's budget for the month does not pay for the request.",
+    do="Have the budget raised, or wait for the next month: `Retry-After` is the time until then.",
+)
+BUDGET_HELD: Final = ErrorKind(
+    429, "rate_limit_error", "budget_exceeded", (_SOON,),
+    when="Running requests hold what is left of the key's budget until they end.",
+    do="Wait for `Retry-After` and try again, run fewer requests at once, or set lower limits for their answers.",
+)
 TOO_MANY_IDEMPOTENCY_KEYS: Final = ErrorKind(
     429, "rate_limit_error", "too_many_idempotency_keys", (_NO_RETRY,),
     when="The account has used as many idempotency keys within 24 hours as are kept.",

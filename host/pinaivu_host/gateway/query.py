@@ -1,28 +1,34 @@
 """The parameters of a GET. A parameter that is not known is refused: an answer that ignored it would be another one."""
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.store.api_keys import is_key_id
 
+Choice = TypeVar("Choice", bound=str)
 TIME_S_MAX: Final = (2**48 - 1) // 1000
 """The last second that a request id can name."""
 
 
 class Query:
-    """At most one value each; `name[]`, as OpenAI's clients write lists, is the same as `name`."""
+    """At most one value each, but for lists; `name[]`, as OpenAI's clients write them, is the same as `name`."""
 
-    def __init__(self, scope: Scope, known: Collection[str]) -> None:
+    def __init__(self, scope: Scope, known: Collection[str], *, lists: Collection[str] = ()) -> None:
         self._values: dict[str, str] = {}
+        self._lists: dict[str, list[str]] = {}
         given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         for written, values in given.items():
             name = written.removesuffix("[]")
             if name not in known:
                 reason = f"there is no parameter {name[:100]!r} here, only {', '.join(sorted(known))}"
                 raise ApiError(UNSUPPORTED_PARAMETER, reason, param=name[:100])
+            if name in lists:
+                self._lists[name] = [*self._lists.get(name, ()), *values]
+                continue
             if len(values) > 1 or name in self._values:
                 raise wrong_parameter(name, "can be given once only")
             self._values[name] = values[0]
@@ -36,6 +42,20 @@ class Query:
         value = self._values.get(name)
         if value is not None and value not in choices:
             raise wrong_parameter(name, f"must be {' or '.join(choices)}")
+        return value
+
+    def choices(self, name: str, choices: Sequence[Choice]) -> frozenset[Choice]:
+        """Any of the choices, of a parameter that is a list; ApiError for anything else."""
+        given = self._lists.get(name, ())
+        if len(set(given)) < len(given) or any(one not in choices for one in given):
+            raise wrong_parameter(name, f"must be {' or '.join(choices)}, each once at most")
+        return frozenset(one for one in choices if one in given)
+
+    def key_id(self, name: str) -> str | None:
+        """The id of an API key, or None; ApiError for what is none."""
+        value = self._values.get(name)
+        if value is not None and not is_key_id(value):
+            raise wrong_parameter(name, "must be the id of an API key, such as key_0123456789abcdef")
         return value
 
     def number(self, name: str, *, least: int = 0, most: int) -> int | None:

@@ -16,7 +16,7 @@ from pinaivu_shared.terms import Outcome
 
 LISTED_DEFAULT: Final = 20
 LISTED_MAX: Final = 100
-PARAMETERS: Final = ("model", "outcome", "since", "until", "after", "limit")
+PARAMETERS: Final = ("model", "api_key_id", "outcome", "since", "until", "after", "limit")
 
 
 class ReceiptList:
@@ -47,6 +47,7 @@ def _filter(query: Query) -> ReceiptFilter:
         since_ms=None if since_s is None else since_s * 1000,
         until_ms=None if until_s is None else until_s * 1000,
         model=_pattern(query, "model", Name, "is no name of a model"),
+        key_id=query.key_id("api_key_id"),
         outcome=query.choice("outcome", get_args(Outcome)),
         after=_pattern(query, "after", RequestId, "must be the id of a request, as `last_id` of a page is"),
     )

@@ -18,16 +18,26 @@ from pinaivu_host.gateway.pricing import CURRENCY, decimal_usdc
 from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
 from pinaivu_host.gateway.responses import response_start, send_json
 from pinaivu_host.store.accounts import Accounts
-from pinaivu_host.store.usage import DayUsage, Usage
+from pinaivu_host.store.usage import GROUPINGS, DayUsage, Usage
 
 DAYS_DEFAULT: Final = 7
 DAYS_MAX: Final = 31
-PARAMETERS: Final = ("start_time", "end_time", "bucket_width", "group_by", "limit", "page", "format")
+PARAMETERS: Final = (
+    "start_time",
+    "end_time",
+    "bucket_width",
+    "group_by",
+    "api_key_id",
+    "limit",
+    "page",
+    "format",
+)
 NEXT_PAGE: Final = "x-pinaivu-next-page"
 CSV_COLUMNS: Final = (
     "start_time",
     "end_time",
     "model",
+    "api_key_id",
     "input_tokens",
     "output_tokens",
     "num_model_requests",
@@ -57,13 +67,17 @@ class UsageReport:
     async def report(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """A page of buckets, as JSON or as CSV, which leaves out empty ones and has the next page in a header."""
         caller = await authenticate(scope, self._accounts)
-        query = Query(scope, PARAMETERS)
+        query = Query(scope, PARAMETERS, lists=("group_by",))
         query.choice("bucket_width", ("1d",))
-        by_model = query.choice("group_by", ("model",)) is not None
+        by = query.choices("group_by", GROUPINGS)
         as_csv = query.choice("format", ("json", "csv")) == "csv"
         period = period_of(query, now_s=now_ms() // 1000)
         found = await self._usage.by_day(
-            caller.account_id, start_ms=period.start_s * 1000, end_ms=period.end_s * 1000, by_model=by_model
+            caller.account_id,
+            start_ms=period.start_s * 1000,
+            end_ms=period.end_s * 1000,
+            by=by,
+            key_id=query.key_id("api_key_id"),
         )
         request_id = scope["state"]["request_id"]
         if as_csv:
@@ -123,6 +137,7 @@ def _result(usage: DayUsage) -> dict[str, Any]:
         "output_tokens": usage.completion_tokens,
         "num_model_requests": usage.requests,
         "model": usage.model,
+        "api_key_id": usage.key_id,
         "charge": decimal_usdc(usage.charge),
         "charge_micro_usdc": usage.charge,
         "currency": CURRENCY,

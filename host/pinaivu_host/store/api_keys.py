@@ -9,11 +9,12 @@ import hashlib
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, false, insert, select, update
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.store.database import Database
@@ -33,6 +34,24 @@ _DIGEST: Final = API_KEYS.c.key_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """How much a key may use, each 1 or more; None is no limit. `monthly_budget` is micro-USDC in a UTC month."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    monthly_budget: int | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether what it may spend is limited."""
+        return self.monthly_budget is not None
+
+
+NO_LIMITS: Final = KeyLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTerms:
     """What the operator decides about a key. No `models` means all of them, no `expires_ms` that it never expires."""
 
@@ -40,6 +59,7 @@ class KeyTerms:
     permission: Permission
     models: tuple[str, ...] = ()
     expires_ms: int | None = None
+    limits: KeyLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +96,28 @@ class ApiKeys:
         newest = query.order_by(API_KEYS.c.created_ms.desc(), _DIGEST).limit(LISTED_MAX)
         return [_key(row) for row in await self._database.read(lambda connection: connection.execute(newest).all())]
 
+    async def change(self, key_id: str, terms_from: Callable[[KeyTerms], KeyTerms]) -> ApiKey | None:
+        """Give a key terms made of those it has; its permission stays. None where there is no such key.
+
+        Every host notices within accounts.CACHE_S.
+        """
+        named = _named(key_id)
+
+        def change(connection: Connection) -> ApiKey | None:
+            row = connection.execute(select(API_KEYS).where(named).with_for_update()).first()
+            if row is None:
+                return None
+            connection.execute(update(API_KEYS).where(named).values(**_changeable(terms_from(terms_of(row)))))
+            return _key(connection.execute(select(API_KEYS).where(named)).one())
+
+        return await self._database.write(change)
+
     async def revoke(self, key_id: str) -> ApiKey | None:
         """Take a key out of use for good; again changes nothing. None where there is no such key.
 
         Every host notices within accounts.CACHE_S.
         """
-        beginning = _KEY_ID.fullmatch(key_id)
-        if beginning is None:
-            return None
-        lowest = bytes.fromhex(beginning[1])
-        padding = _DIGEST_BYTES - _ID_BYTES
-        named = _DIGEST.between(lowest + b"\x00" * padding, lowest + b"\xff" * padding)
+        named = _named(key_id)
 
         def change(connection: Connection) -> ApiKey | None:
             unrevoked = API_KEYS.c.revoked_ms.is_(None)
@@ -147,6 +178,11 @@ def key_id_of(digest: bytes) -> str:
     return "key_" + digest[:_ID_BYTES].hex()
 
 
+def is_key_id(text: str) -> bool:
+    """Whether a key could have this id."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
 def add_key(connection: Connection, *, account_id: str, terms: KeyTerms) -> str:
     """A new key for an account: the only time it is seen in full."""
     api_key = API_KEY_PREFIX + secrets.token_urlsafe(36)
@@ -154,12 +190,10 @@ def add_key(connection: Connection, *, account_id: str, terms: KeyTerms) -> str:
         insert(API_KEYS).values(
             key_sha256=digest_of_key(api_key),
             account_id=account_id,
-            label=terms.name,
             prefix=api_key[:12],
             created_ms=now_ms(),
             permission=terms.permission,
-            models=msgspec.json.encode(terms.models).decode(),
-            expires_ms=terms.expires_ms,
+            **_changeable(terms),
         )
     )
     return api_key
@@ -172,7 +206,35 @@ def terms_of(row: Row[Any]) -> KeyTerms:
         permission=msgspec.convert(row.permission, Permission),
         models=msgspec.json.decode(row.models, type=tuple[str, ...]),
         expires_ms=row.expires_ms,
+        limits=KeyLimits(
+            requests_per_minute=row.requests_per_minute,
+            tokens_per_minute=row.tokens_per_minute,
+            concurrent_requests=row.concurrent_requests,
+            monthly_budget=row.monthly_budget_micro_usdc,
+        ),
     )
+
+
+def _changeable(terms: KeyTerms) -> dict[str, Any]:
+    return {
+        "label": terms.name,
+        "models": msgspec.json.encode(terms.models).decode(),
+        "expires_ms": terms.expires_ms,
+        "requests_per_minute": terms.limits.requests_per_minute,
+        "tokens_per_minute": terms.limits.tokens_per_minute,
+        "concurrent_requests": terms.limits.concurrent_requests,
+        "monthly_budget_micro_usdc": terms.limits.monthly_budget,
+    }
+
+
+def _named(key_id: str) -> ColumnElement[bool]:
+    """The key whose digest begins so; no key for what names none."""
+    beginning = _KEY_ID.fullmatch(key_id)
+    if beginning is None:
+        return false()
+    lowest = bytes.fromhex(beginning[1])
+    padding = _DIGEST_BYTES - _ID_BYTES
+    return _DIGEST.between(lowest + b"\x00" * padding, lowest + b"\xff" * padding)
 
 
 def _key(row: Row[Any]) -> ApiKey:

@@ -50,10 +50,11 @@ class KeyUse:
     request_id: str
     salt: bytes
     answer: KeptAnswer | None = None
+    key_id: str | None = None  # None: begun by a version that did not keep it
 
     def record(self) -> JobRecord:
         """What the journal keeps beside the job's receipt."""
-        record = JobRecord(self.salt)
+        record = JobRecord(self.salt, key_id=self.key_id)
         if self.answer is not None:
             record.transcripts.extend(self.answer.transcripts)
             record.proof = self.answer.proof
@@ -129,6 +130,7 @@ class KeyStore:
             "body_sha256": use.body_sha256,
             "request_id": use.request_id,
             "salt": use.salt,
+            "key_id": use.key_id,
             "begun_ms": self._now_ms(),
             "size_bytes": 0,
         }
@@ -158,4 +160,5 @@ def _one(row: Any) -> KeyUse | None:  # noqa: ANN401 - a row of this table
 
 def _use(row: Any) -> KeyUse:  # noqa: ANN401 - a row of this table
     answer = None if row.answer is None else msgspec.msgpack.decode(zlib.decompress(row.answer), type=KeptAnswer)
-    return KeyUse(Place(row.account_id, row.key_sha256), row.body_sha256, row.request_id, row.salt, answer)
+    place = Place(row.account_id, row.key_sha256)
+    return KeyUse(place, row.body_sha256, row.request_id, row.salt, answer, row.key_id)

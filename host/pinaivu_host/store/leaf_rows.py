@@ -40,11 +40,12 @@ Row = tuple[Table, dict[str, Any]]
 
 @dataclass(slots=True)
 class JobRecord:
-    """What the gateway knows about a job and the log does not say: its salt, transcripts, the node's proof."""
+    """What the gateway knows about a job and the log does not say: salt, transcripts, the node's proof, who asked."""
 
     salt: bytes
     transcripts: list[bytes] = field(default_factory=list)
     proof: Signed | None = None
+    key_id: str | None = None
 
 
 def rows_of(leaf: Leaf, index: int, record: JobRecord | None) -> list[Row]:  # noqa: PLR0911 - one line per leaf
@@ -77,6 +78,7 @@ def _receipt(receipt: Receipt, index: int, record: JobRecord | None) -> Row:
         "leaf_index": index,
         "account_id": receipt.account,
         "salt": record.salt if record else None,
+        "key_id": record.key_id if record else None,
         "charge_micro_usdc": parse_usdc(receipt.charge_amount),
         "payment_micro_usdc": parse_usdc(receipt.payment_amount),
         "model": receipt.model,

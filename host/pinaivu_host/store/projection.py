@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Table, bindparam, func, insert, select, updat
 
 from pinaivu_host.errors import JournalConflictError
 from pinaivu_host.store.database import insert_missing, insert_or_change
+from pinaivu_host.store.key_charges import add_charges, sum_charges
 from pinaivu_host.store.leaf_rows import JobRecord, rows_of
-from pinaivu_host.store.schema import ACCOUNTS, LEAVES, NODES, ORDERS, TREE_NODES
+from pinaivu_host.store.schema import ACCOUNTS, LEAVES, NODES, ORDERS, RECEIPTS, TREE_NODES
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.leaves import Leaf, OrderLeaf, parse_leaf
@@ -96,6 +97,7 @@ class Transaction:
                 insert_or_change(connection, table, rows, changed=("leaf_index", "refusal"), only_if_equal="payload")
             else:
                 insert_missing(connection, table, rows)
+        add_charges(connection, sum_charges(self._rows.get(RECEIPTS, ())))
         accounts = self._deposited.keys() | self._charged.keys()
         if accounts:
             connection.execute(_MOVE, [self._moved(account) for account in sorted(accounts)])

@@ -1,6 +1,6 @@
-"""The receipts' table made anew from the leaves: it is a projection, and this is what that means.
+"""The receipts' table made anew from the leaves: it is a projection, and this is what that means. So are its sums.
 
-Salts are in no leaf. They stay where they were, and are gone with the table.
+Salts, and which key asked, are in no leaf. They stay where they were, and are gone with the table.
 """
 
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, select, update
 
 from pinaivu_host.store.database import insert_or_change
+from pinaivu_host.store.key_charges import rebuild_charges
 from pinaivu_host.store.leaf_rows import rows_of
 from pinaivu_host.store.schema import LEAVES, RECEIPTS
 from pinaivu_shared.errors import VerificationError
@@ -16,7 +17,8 @@ from pinaivu_shared.leaves import Leaf, parse_leaf
 from pinaivu_shared.receipt import Receipt
 
 BATCH_LEAVES: Final = 1000
-_PROJECTED: Final = tuple(name for name in RECEIPTS.c.keys() if name not in {"request_id", "salt"})  # noqa: SIM118 - columns
+_KEPT: Final = {"request_id", "salt", "key_id"}
+_PROJECTED: Final = tuple(name for name in RECEIPTS.c.keys() if name not in _KEPT)  # noqa: SIM118 - columns
 
 
 def rebuild_receipts(connection: Connection) -> None:
@@ -27,6 +29,7 @@ def rebuild_receipts(connection: Connection) -> None:
         if rows := [row for stored in batch for row in _rows(stored)]:
             insert_or_change(connection, RECEIPTS, rows, changed=_PROJECTED)
     connection.execute(delete(RECEIPTS).where(RECEIPTS.c.leaf_index < 0))
+    rebuild_charges(connection)
 
 
 def _batches(connection: Connection) -> Iterable[Any]:

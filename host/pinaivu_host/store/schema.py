@@ -33,6 +33,18 @@ API_KEYS: Final = Table(
     Column("models", Text, nullable=False, server_default="[]"),  # JSON list of those it may ask for; empty: all
     Column("expires_ms", BigInteger, nullable=True),
     Column("last_used_ms", BigInteger, nullable=True),  # to the minute
+    Column("requests_per_minute", BigInteger, nullable=True),  # of these four, NULL is no limit
+    Column("tokens_per_minute", BigInteger, nullable=True),
+    Column("concurrent_requests", BigInteger, nullable=True),
+    Column("monthly_budget_micro_usdc", BigInteger, nullable=True),
+)
+
+KEY_CHARGES: Final = Table(  # projection: charges of the receipts of each key, by the UTC month of their requests
+    "key_charges",
+    METADATA,
+    Column("key_id", String(32), primary_key=True),
+    Column("month_ms", BigInteger, primary_key=True, autoincrement=False),  # when it began
+    Column("charged_micro_usdc", BigInteger, nullable=False),
 )
 
 LEAVES: Final = Table(
@@ -75,13 +87,14 @@ EPOCHS: Final = Table(  # projection of epoch leaves
     Column("configuration", String(80), nullable=False),  # digest
 )
 
-RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt
+RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt and the key, which are in no leaf
     "receipts",
     METADATA,
     Column("request_id", String(40), primary_key=True),
     Column("leaf_index", BigInteger, nullable=False, unique=True),
     Column("account_id", String(64), nullable=True),
     Column("salt", LargeBinary(32), nullable=True),
+    Column("key_id", String(32), nullable=True),  # the API key that asked
     Column("charge_micro_usdc", BigInteger, nullable=False),
     Column("payment_micro_usdc", BigInteger, nullable=True),  # NULL: of a version that did not keep it
     Column("model", Text, nullable=False),
@@ -105,6 +118,7 @@ RECEIPTS: Final = Table(  # projection of receipt leaves, but for the salt
         "prompt_tokens",
         "completion_tokens",
         "charge_micro_usdc",
+        "key_id",
     ),
     Index("receipts_of_node", "node_id", "leaf_index"),
 )
@@ -190,6 +204,7 @@ IDEMPOTENCY_KEYS: Final = Table(  # for a day: which job an `Idempotency-Key` be
     Column("body_sha256", LargeBinary(32), nullable=False),
     Column("request_id", String(40), nullable=False, unique=True),
     Column("salt", LargeBinary(32), nullable=False),
+    Column("key_id", String(32), nullable=True),  # the API key that began the job
     Column("begun_ms", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # of the answer
     Column("answer", LargeBinary, nullable=True),

@@ -3,9 +3,9 @@
 A receipt belongs to the time at which its request came, which is in the request's id. Amounts are micro-USDC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
@@ -14,14 +14,21 @@ from pinaivu_host.store.schema import LEAVES, RECEIPTS
 from pinaivu_shared.ids import request_time_ms
 
 DAY_MS: Final = 86_400_000
+Grouping = Literal["model", "key"]
+GROUPINGS: Final[tuple[Grouping, ...]] = get_args(Grouping)
+_GROUPS: Final = {"model": RECEIPTS.c.model, "key": RECEIPTS.c.key_id}
 
 
 @dataclass(frozen=True, slots=True)
 class DayUsage:
-    """What the receipts of one day come to. `day` counts UTC days since 1970; `model` is None where all are summed."""
+    """What the receipts of one day come to. `day` counts UTC days since 1970.
+
+    `model` and `key_id` are None where all of them are summed; `key_id` also where it is not known which key asked.
+    """
 
     day: int
     model: str | None
+    key_id: str | None
     prompt_tokens: int
     completion_tokens: int
     requests: int
@@ -38,6 +45,7 @@ class ReceiptFilter:
     since_ms: int | None = None
     until_ms: int | None = None
     model: str | None = None
+    key_id: str | None = None
     outcome: str | None = None
     after: str | None = None
 
@@ -48,10 +56,22 @@ class Usage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def by_day(self, account_id: str, *, start_ms: int, end_ms: int, by_model: bool) -> list[DayUsage]:
-        """Sums of the receipts from `start_ms` to before `end_ms`, by day and model; no row where there are none."""
+    async def by_day(
+        self,
+        account_id: str,
+        *,
+        start_ms: int,
+        end_ms: int,
+        by: Collection[Grouping] = (),
+        key_id: str | None = None,
+    ) -> list[DayUsage]:
+        """Sums of the receipts from `start_ms` to before `end_ms`, by day and more; no row where there are none.
+
+        With a `key_id` only of what that key asked.
+        """
         day = (RECEIPTS.c.created_ms // DAY_MS).label("day")
-        groups = (day, RECEIPTS.c.model) if by_model else (day,)
+        groups = (day, *(_GROUPS[one] for one in GROUPINGS if one in by))
+        wanted = () if key_id is None else (RECEIPTS.c.key_id == key_id,)
         query = (
             select(
                 *groups,
@@ -60,7 +80,7 @@ class Usage:
                 func.count().label("requests"),
                 func.sum(RECEIPTS.c.charge_micro_usdc).label("charge"),
             )
-            .where(_of(account_id), RECEIPTS.c.created_ms >= start_ms, RECEIPTS.c.created_ms < end_ms)
+            .where(_of(account_id), RECEIPTS.c.created_ms >= start_ms, RECEIPTS.c.created_ms < end_ms, *wanted)
             .group_by(*groups)
             .order_by(*groups)
         )
@@ -68,7 +88,8 @@ class Usage:
         return [
             DayUsage(
                 day=row.day,
-                model=row.model if by_model else None,
+                model=row.model if "model" in by else None,
+                key_id=row.key_id if "key" in by else None,
                 prompt_tokens=int(row.prompt_tokens),  # PostgreSQL sums big integers to decimals
                 completion_tokens=int(row.completion_tokens),
                 requests=row.requests,
@@ -101,6 +122,8 @@ def _conditions(wanted: ReceiptFilter) -> list[ColumnElement[bool]]:
         conditions.append(RECEIPTS.c.created_ms < wanted.until_ms)
     if wanted.model is not None:
         conditions.append(RECEIPTS.c.model == wanted.model)
+    if wanted.key_id is not None:
+        conditions.append(RECEIPTS.c.key_id == wanted.key_id)
     if wanted.outcome is not None:
         conditions.append(RECEIPTS.c.outcome == wanted.outcome)
     if wanted.after is not None:
