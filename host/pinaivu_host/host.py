@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.routing import BaseRoute
 
 from pinaivu_host.capacity import Capacity
+from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.admin import Admin
 from pinaivu_host.gateway.admin_keys import AdminKeys
 from pinaivu_host.gateway.admin_orders import AdminOrders
@@ -22,11 +23,13 @@ from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.embeddings import read_embeddings
 from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.idempotency import Idempotency
+from pinaivu_host.gateway.jobs import LocalJobs
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
 from pinaivu_host.gateway.openapi import OpenApiDocument
 from pinaivu_host.gateway.pricing import Pricing
+from pinaivu_host.gateway.rate_limits import RateLimits, longest_job_ms
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
@@ -50,6 +53,7 @@ from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.idempotency import KeyStore
 from pinaivu_host.store.journal import Journal
+from pinaivu_host.store.limits import LimitStore
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_host.store.node_records import NodeRecords
 from pinaivu_host.store.orders import Orders
@@ -130,6 +134,11 @@ class Host:
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
             metrics=Metrics(terms.model for terms in configuration.models),
+            limits=RateLimits(
+                LimitStore(self._database, now_ms=now_ms),
+                configuration,
+                lease_ms=longest_job_ms(configuration.jobs, queue_ms=settings.queue_ms),
+            ),
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
@@ -162,12 +171,14 @@ class Host:
         await self._bridge.stop()
         await self.idempotency.stop()
         await self.accounts.uses.written()
+        await self.market.limits.close()
         await self.journal.close()
         self._database.close()
 
     def _routes(self) -> list[BaseRoute]:
         settings, market = self._settings, self.market
-        asking = Asking(market, self.accounts, self.idempotency, max_body_bytes=settings.max_body_bytes)
+        jobs = LocalJobs(market, self.idempotency)
+        asking = Asking(jobs, self.accounts, market.metrics, max_body_bytes=settings.max_body_bytes)
         pricing = Pricing(self._configuration)
         models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
         usage = Usage(self._database)
@@ -213,6 +224,7 @@ class Host:
             route("/admin/v1/accounts/{account_id}/deposits", "POST", admin.deposit),
             route("/admin/v1/accounts/{account_id}/keys", "POST", keys.create),
             route("/admin/v1/accounts/{account_id}/keys", "GET", keys.list),
+            route("/admin/v1/keys/{key_id}", "PATCH", keys.change),
             route("/admin/v1/keys/{key_id}", "DELETE", keys.revoke),
             route("/admin/v1/payouts", "POST", orders.pay_out),
             route("/admin/v1/orders", "GET", orders.list),

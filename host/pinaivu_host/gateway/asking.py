@@ -16,13 +16,11 @@ from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.delivery import make_sink
 from pinaivu_host.gateway.departure import Departure, watch_caller
 from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
-from pinaivu_host.gateway.idempotency import Idempotency
-from pinaivu_host.gateway.idempotency_key import KeyedRequest, digest_body, read_key
-from pinaivu_host.gateway.job import Job
-from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.idempotency_key import Once, digest_body, read_key
+from pinaivu_host.gateway.jobs import Asked, Jobs
 from pinaivu_host.gateway.order import Order, make_order
+from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts, Caller
-from pinaivu_host.store.idempotency import place_of
 
 DEFAULT_BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 LARGE_BODY_BYTES: Final = 128 * 1024
@@ -32,8 +30,8 @@ LARGE_BODY_BYTES: Final = 128 * 1024
 class Asking:
     """Endpoints that differ in how they read a body (`Ask`). One for the whole gateway."""
 
-    def __init__(self, market: Market, accounts: Accounts, idempotency: Idempotency, *, max_body_bytes: int) -> None:
-        self._market, self._accounts, self._idempotency = market, accounts, idempotency
+    def __init__(self, jobs: Jobs, accounts: Accounts, metrics: Metrics, *, max_body_bytes: int) -> None:
+        self._jobs, self._accounts, self._metrics = jobs, accounts, metrics
         self._max_body_bytes = max_body_bytes
 
     async def serve(self, read: ReadAsk, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +39,7 @@ class Asking:
 
         uvicorn does not cancel this when the caller leaves, so it outlives the request by itself.
         """
-        if self._market.draining:
+        if self._jobs.draining:
             raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
         key = read_key(scope)
         check_payer = functools.partial(authenticate_payer, scope, self._accounts)
@@ -57,14 +55,12 @@ class Asking:
         departure = Departure()
         watcher = asyncio.create_task(watch_caller(receive, departure))
         try:
-            if key is None:
-                await Job(self._market, order, make_sink(send, order, departure), departure).run()
-            else:
-                keyed = KeyedRequest(place_of(caller.account_id, key), digest, order, check_payer)
-                await self._idempotency.serve(keyed, send, departure)
+            once = None if key is None else Once(key, digest)
+            sinks = functools.partial(make_sink, send, departure)
+            await self._jobs.run(Asked(order, once, check_payer), sinks, departure)
         finally:
             watcher.cancel()
-            note_job(scope, self._market.metrics, order.command.model, departure)
+            note_job(scope, self._metrics, order.command.model, departure)
 
 
 def _read_order(read: ReadAsk, request_id: str, raw: bytes, caller: Caller, path: str) -> tuple[Order, bytes]:

@@ -1,7 +1,7 @@
 """Handing an answer to its caller, piece by piece or as a whole, and knowing how much of it was handed over."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -148,7 +148,11 @@ class WholeSink:
         return answer.delivery(self._order.salt, finished=True) if complete else Delivery(0, "")
 
 
-def make_sink(send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> Sink:
+MakeSink = Callable[[Order, tuple[Header, ...]], Sink]
+"""Makes the sink for an order, which may be another's whose answer is repeated, with these headers beside the usual."""
+
+
+def make_sink(send: Send, departure: Departure, order: Order, headers: tuple[Header, ...]) -> Sink:
     """The sink for how the caller wants his answer, with these headers beside the usual ones."""
     if order.ask.stream:
         return StreamSink(send, order, departure, headers)

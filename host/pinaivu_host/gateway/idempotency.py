@@ -32,10 +32,9 @@ from weakref import WeakValueDictionary
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.types import Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.delivery import Sink, make_sink
+from pinaivu_host.gateway.delivery import MakeSink
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.errors import (
     IDEMPOTENCY_CONFLICT,
@@ -45,11 +44,13 @@ from pinaivu_host.gateway.errors import (
     SHUTTING_DOWN,
     TOO_MANY_IDEMPOTENCY_KEYS,
     ApiError,
+    Header,
 )
 from pinaivu_host.gateway.former_job import completed_receipt
 from pinaivu_host.gateway.idempotency_key import REPLAYED, KeyedRequest
 from pinaivu_host.gateway.job import Job
 from pinaivu_host.gateway.market import Market
+from pinaivu_host.gateway.rate_limits import Admission
 from pinaivu_host.gateway.recording import Recording
 from pinaivu_host.store.idempotency import KEPT_MS, KeptAnswer, KeyStore, KeyUse, Place
 from pinaivu_host.store.leaf_rows import JobRecord
@@ -87,45 +88,57 @@ class Idempotency:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
 
-    async def serve(self, keyed: KeyedRequest, send: Send, caller: Departure) -> None:
+    async def serve(self, keyed: KeyedRequest, make_sink: MakeSink, caller: Departure) -> None:
         """Answer one caller; ApiError before anything was sent, for what is not a job's own failure."""
         async with self._locks.setdefault(keyed.place, asyncio.Lock()):
-            recording, replayed = await self._find_or_begin(keyed)
+            recording, headers = await self._find_or_begin(keyed)
             news = recording.join()
         try:
-            await recording.play(news, _sink(recording, send, caller, replayed=replayed), caller)
+            sink = make_sink(recording.order, headers)
+            await recording.play(news, sink, caller)
         finally:
             recording.leave(news, caller.reason)
 
-    async def _find_or_begin(self, keyed: KeyedRequest) -> tuple[Recording, bool]:
-        """The recording for this request, and whether the job was another request's. Held by the key's lock."""
+    async def _find_or_begin(self, keyed: KeyedRequest) -> tuple[Recording, tuple[Header, ...]]:
+        """The recording for this request, and the headers of its answer. Held by the key's lock."""
         running = self._running.get(keyed.place)
         if running is not None and running.departure.reason:  # cut short; only its receipt says how it ended
             await running.over.wait()
         if running is not None and not running.over.is_set():
             _check_same(keyed, running.use)
-            return running, True
+            return running, await self._replayed(keyed)
         former = await self._keys.find(keyed.place)
         receipt = None if former is None else await completed_receipt(self._market, former)
         if former is not None and receipt is not None:
             _check_same(keyed, former)
-            return _recorded(keyed, former, receipt), True
-        return await self._begin(keyed, instead_of=former.request_id if former else ""), False
+            return _recorded(keyed, former, receipt), await self._replayed(keyed)
+        return await self._begin(keyed, instead_of=former.request_id if former else "")
 
-    async def _begin(self, keyed: KeyedRequest, *, instead_of: str) -> Recording:
+    async def _replayed(self, keyed: KeyedRequest) -> tuple[Header, ...]:
+        """An answer that was another request's counts as a request of its own, and as no tokens."""
+        return REPLAYED, *await self._market.limits.admit_replay(keyed.order.caller)
+
+    async def _begin(self, keyed: KeyedRequest, *, instead_of: str) -> tuple[Recording, tuple[Header, ...]]:
         if self._market.draining:
             raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
         await keyed.check_payer()
         await self._check_room(keyed.place.account_id)
         use = keyed.use()
-        if not await self._keys.begin(use, instead_of=instead_of):
+        admission = await self._market.limits.admit(keyed.order.caller, keyed.order.command)
+        begun = False
+        try:
+            begun = await self._keys.begin(use, instead_of=instead_of)
+        finally:
+            if not begun:
+                admission.end(None)
+        if not begun:
             raise ApiError(IDEMPOTENCY_IN_PROGRESS, "a request with this idempotency key has just been begun elsewhere")
-        recording = Recording(use, keyed.order, self._keep)
+        recording = Recording(use, admission.limit(keyed.order), self._keep)
         self._running[keyed.place] = recording
-        job = asyncio.create_task(self._run(recording))
+        job = asyncio.create_task(self._run(recording, admission))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
-        return recording
+        return recording, admission.headers
 
     async def _check_room(self, account_id: str) -> None:
         held = await self._keys.holdings(account_id)
@@ -138,10 +151,10 @@ class Idempotency:
             headers=(("retry-after", str(wait_s)),),
         )
 
-    async def _run(self, recording: Recording) -> None:
+    async def _run(self, recording: Recording, admission: Admission) -> None:
         """The job, in a task that no caller owns."""
         request_id = recording.use.request_id
-        job = Job(self._market, recording.order, recording, recording.departure)
+        job = Job(self._market, recording.order, recording, recording.departure, admission)
         record = self._market.journal.records[request_id]
         try:
             await job.run()
@@ -177,10 +190,6 @@ class Idempotency:
             except SQLAlchemyError:
                 logger.exception("expired idempotency keys could not be deleted, trying again later")
             await asyncio.sleep(CLEANING_INTERVAL_S)
-
-
-def _sink(recording: Recording, send: Send, caller: Departure, *, replayed: bool) -> Sink:
-    return make_sink(send, recording.order, caller, (REPLAYED,) if replayed else ())
 
 
 def _check_same(keyed: KeyedRequest, use: KeyUse) -> None:

@@ -19,6 +19,14 @@ REPLAYED: Final = ("idempotent-replayed", "true")
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """An idempotency key, and the digest of path and body that it is for."""
+
+    key: str
+    body_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class KeyedRequest:
     """A request with a key. `check_payer` raises ApiError unless a new job may be begun on the account's credit."""
 
@@ -29,7 +37,8 @@ class KeyedRequest:
 
     def use(self) -> KeyUse:
         """The key's use by this request, should it begin a job."""
-        return KeyUse(self.place, self.body_sha256, self.order.command.request_id, self.order.salt)
+        command, key_id = self.order.command, self.order.caller.key_id
+        return KeyUse(self.place, self.body_sha256, command.request_id, self.order.salt, key_id=key_id)
 
 
 def read_key(scope: Scope) -> str | None:
