@@ -3,6 +3,7 @@
 import base64
 import copy
 import datetime as dt
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from tests.shared.test_bundle import (
     tampered,
 )
 
+from pinaivu_shared.attestation.policy import configuration_pcr
 from pinaivu_shared.attestation.roots import AWS_NITRO_ROOT_PEM
 from pinaivu_shared.bundle import parse_bundle, verify_bundle
 from pinaivu_shared.canonical import encode
@@ -144,6 +146,27 @@ def test_a_genuine_document_of_aws_passes_and_vouches_for_no_manifest(built: Pat
     simulated = Evidence({**bundle, "attestation": base64.b64encode(DOCUMENT).decode()}, genuine.trust)
     cases: list[Case] = [("genuine", genuine, {}), ("simulated", simulated, {})]
     assert compare(built, tmp_path, cases) == ["attestation manifest", "attestation chain"]
+
+
+def test_a_document_is_bound_to_its_key_and_configuration_alike(built: Path, tmp_path: Path) -> None:
+    """Documents that vouch for the genuine manifest, under another root."""
+    manifest, configuration = GENUINE.bundle["manifest"], encode(GENUINE.bundle["configuration"])
+    bound = {
+        "user_data": hashlib.sha256(encode(manifest)).digest(),
+        "public_key": bytes.fromhex(manifest["receipt_key"]),
+    }
+    documents: dict[str, dict[str, Any]] = {
+        "PCR16": {"pcrs": test_form.PCRS},
+        "PCR16 of another": {"pcrs": test_form.PCRS | {16: configuration_pcr(configuration + b" ")}},
+        "epoch": {"pcrs": test_form.PCRS | {16: configuration_pcr(configuration)}},
+        "attestation key": {"public_key": b"another"},
+    }
+    trust = {**GENUINE.trust, "root": PKI.trust_root_pem}
+    cases: list[Case] = []
+    for name, changes in documents.items():
+        attestation = base64.b64encode(GOOD.document(**{**bound, **changes})).decode()
+        cases.append((name, Evidence({**GENUINE.bundle, "attestation": attestation}, trust), {}))
+    assert compare(built, tmp_path, cases) == [name.removesuffix(" of another") for name in documents]
 
 
 def test_other_trust_is_judged_alike(built: Path, tmp_path: Path) -> None:
