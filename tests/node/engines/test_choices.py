@@ -89,6 +89,12 @@ async def test_choices_are_kept_apart_and_their_tokens_summed(body: dict[str, An
 
 
 @pytest.mark.trio
+async def test_of_one_choice_the_last_count_is_the_whole() -> None:
+    script = streamed(of(0, "a"), of(0, finish="stop"), usage(5, 2), usage(5, 3))
+    assert (await ask(CHAT, *script))[1] == Usage(5, 3)
+
+
+@pytest.mark.trio
 async def test_tool_calls_belong_to_their_choice() -> None:
     call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
     calls = [of(index, delta={"tool_calls": [call]}) for index in range(2)]

@@ -86,6 +86,7 @@ WRONG: dict[str, list[bytes]] = {
     "no list": told({"data": 7}),
     "an error": told({"error": {"message": "boom"}}),
     "not finite": [head("200 OK", "application/json") + b'{"data":[{"embedding":[NaN]},{"embedding":[1]}]}'],
+    "infinite": [head("200 OK", "application/json") + b'{"data":[{"embedding":[1e400]},{"embedding":[1]}]}'],
     "not JSON": [head("200 OK", "application/json") + b"vectors"],
     "cut off": [head("200 OK", "application/json", 9999) + b'{"data":['],
     "a page": [head("200 OK", "text/html") + b"<html>"],
