@@ -17,6 +17,8 @@ COMMANDS = (
     "host create-key",
     "host create-operator-key",
     "host sign-order",
+    "host backup",
+    "host restore",
     "host kms-policy",
     "accounts create",
     "accounts show",

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pinaivu_host import database_commands as database
 from pinaivu_host import operator_commands as operator
 from pinaivu_host.operator_commands import read_file
 from pinaivu_shared.errors import CallerError, PinaivuError
@@ -30,6 +31,8 @@ def host(arguments: list[str]) -> int:
     _add_create_key(commands.add_parser("create-key", help="open an account and print its API key, once"))
     operator.add_create_operator_key(commands)
     operator.add_sign_order(commands)
+    database.add_backup(commands)
+    database.add_restore(commands)
     _add_kms_policy(commands.add_parser("kms-policy", help="print the policy of the KMS key", description=KMS_POLICY))
     options = parser.parse_args(arguments)
     runs = {
@@ -37,6 +40,8 @@ def host(arguments: list[str]) -> int:
         "create-key": _create_key,
         "create-operator-key": operator.create_operator_key,
         "sign-order": operator.sign_order,
+        "backup": database.backup,
+        "restore": database.restore,
         "kms-policy": _kms_policy,
     }
     try:
@@ -196,10 +201,10 @@ def _create_key(options: argparse.Namespace) -> int:
     account_id = new_account_id()
     credit = parse_usdc(options.credit)
     deposit = operator.opening_deposit(options, account_id, credit) if credit else None
-    database = Database(_database_url(options, may_create=options.create))
-    accounts = Accounts(database)
+    opened = Database(_database_url(options, may_create=options.create))
+    accounts = Accounts(opened)
     api_key = asyncio.run(accounts.create(name=options.account, account_id=account_id, deposit=deposit))
-    database.close()
+    opened.close()
     print(f"pinaivu host: opened {account_id}", file=sys.stderr)
     print(api_key)
     return 0
@@ -236,18 +241,9 @@ def _administrator(options: argparse.Namespace) -> str | None:
 
 
 def _database_url(options: argparse.Namespace, *, may_create: bool = True) -> str:
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
+    from pinaivu_host.store.engine import is_there
 
-    from pinaivu_host.store.database import is_there, sqlite_url
-
-    if bool(options.database_url) == bool(options.data_dir):
-        raise CallerError("give one of --data-dir and --database-url")
-    url: str = options.database_url or sqlite_url(Path(options.data_dir))
-    try:
-        make_url(url)
-    except ArgumentError:
-        raise CallerError("--database-url: not a URL of SQLAlchemy's, such as postgresql://…") from None
+    url = database.database_url(options)
     if not may_create and not is_there(url):
         named = f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
         raise CallerError(f"{named}: there is no database of a host; to make one, say --create")

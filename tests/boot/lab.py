@@ -22,7 +22,8 @@ import trio
 
 from pinaivu_enclave.nsm.timestamp import read_own_payload
 from pinaivu_host.kms_policy import key_policy
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
+from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_node.agent import Agent
 from pinaivu_node.process import build_agent

@@ -1,16 +1,16 @@
 """Requests with an `Idempotency-Key`, and what they cost."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from sqlalchemy import select
 from tests.host.town import CREDIT, Town, request
 
-from pinaivu_host.store.database import FILE_NAME
 from pinaivu_host.store.idempotency import place_of
+from pinaivu_host.store.schema import RECEIPTS
 from pinaivu_shared.wire.link import SettleJob
 
 
@@ -66,6 +66,7 @@ def settled(town: Town) -> list[tuple[str, str]]:
 async def receipts(town: Town) -> list[tuple[str, int]]:
     """Id and charge of every receipt of the account, in the order of the log."""
     await town.host.journal.flush()
-    query = "SELECT request_id, charge_micro_usdc FROM receipts WHERE account_id = ? ORDER BY leaf_index"
-    with closing(sqlite3.connect(town.folder / "data" / FILE_NAME)) as database:
-        return database.execute(query, [town.account_id]).fetchall()
+    columns = RECEIPTS.c
+    query = select(columns.request_id, columns.charge_micro_usdc).where(columns.account_id == town.account_id)
+    with town.host._database.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(query.order_by(columns.leaf_index))]

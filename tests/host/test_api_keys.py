@@ -13,7 +13,7 @@ from pinaivu_host.clock import now_ms
 from pinaivu_host.store.api_keys import USE_EVERY_MS, ApiKeys, KeyTerms, digest_of_key, key_id_of
 from pinaivu_host.store.schema import API_KEYS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 PATH = "/v1/chat/completions"
 DAY_MS = 86_400_000
 NOBODY = "acct_" + "0" * 32

@@ -4,7 +4,6 @@ import csv
 import datetime as dt
 import io
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +16,7 @@ from tests.host.shape import check_shape
 from tests.host.town import CONFIGURATION, CREDIT, Town
 
 from pinaivu_host.gateway.app import Gateway, route
+from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.query import Query
@@ -25,27 +25,30 @@ from pinaivu_host.gateway.usage import PARAMETERS as USAGE_PARAMETERS
 from pinaivu_host.gateway.usage import UsageReport, period_of
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.journal import Journal
+from pinaivu_host.store.key_charges import month_start_ms
 from pinaivu_host.store.leaf_rows import JobRecord
 from pinaivu_host.store.rebuild import rebuild_receipts
-from pinaivu_host.store.schema import RECEIPTS
+from pinaivu_host.store.schema import KEY_CHARGES, RECEIPTS
 from pinaivu_host.store.usage import Usage
+from pinaivu_shared.ids import request_time_ms
 from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.receipt import Receipt
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 DAY_MS = 86_400_000
 DAY_S = 86_400
 FIRST_DAY_S = START_MS // DAY_MS * DAY_S
 OTHER = "acct_" + "b" * 32
+KEY_1, KEY_2 = "key_" + "1" * 16, "key_" + "2" * 16
 
 
 class Office:
     """A gateway with nothing but these endpoints, over a database with a market's leaves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(sqlite_url(folder))
+    def __init__(self, database_url: str) -> None:
+        self.database = Database(database_url)
         self.journal = Journal(self.database)
         self.accounts = Accounts(self.database)
         usage = Usage(self.database)
@@ -53,7 +56,7 @@ class Office:
             route("/v1/usage", "GET", UsageReport(usage, self.accounts).report),
             route("/v1/receipts", "GET", ReceiptList(usage, self.accounts).list),
             route("/v1/pricing", "GET", Pricing(CONFIGURATION).list),
-        ], Metrics(()))  # fmt: skip
+        ], Metrics(()), Cors())  # fmt: skip
         self.market = Market()
         self.node = Node(self.market, "a").register().quote()
 
@@ -68,12 +71,12 @@ class Office:
         headers = {"authorization": f"Bearer {key}"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://host/v1", headers=headers)
 
-    def serve(self, **changes: Any) -> Receipt:
-        """One job, a second after the one before."""
+    def serve(self, *, key_id: str | None = None, **changes: Any) -> Receipt:
+        """One job, asked by this key, a second after the one before."""
         self.market.now_ms += 1000
         self.node.quote()
         awarded = self.market.open_job(**changes)
-        self.journal.records[awarded.request_id] = JobRecord(b"s" * 32, [awarded.transcript])
+        self.journal.records[awarded.request_id] = JobRecord(b"s" * 32, [awarded.transcript], key_id=key_id)
         return self.market.settle(awarded, self.node)
 
     def days_pass(self, days: int) -> None:
@@ -96,8 +99,8 @@ class Office:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    found = await Office(tmp_path).open()
+async def office(database_url: str) -> AsyncIterator[Office]:
+    found = await Office(database_url).open()
     yield found
     await found.client.aclose()
     await found.other.aclose()
@@ -150,6 +153,44 @@ async def test_models_are_told_apart_only_where_that_is_asked_for(office: Office
     assert together["model"] is None
     assert told(together) == sums(office.market.receipts())
     assert [told(one)[2] for one in apart] == [1, 1]
+
+
+async def test_usage_and_receipts_are_told_apart_by_the_key_that_asked(office: Office) -> None:
+    unknown, first, *second = [office.serve(key_id=key_id) for key_id in (None, KEY_1, KEY_2, KEY_2)]
+    await office.take()
+    period = {"start_time": FIRST_DAY_S, "end_time": FIRST_DAY_S + DAY_S}
+    for grouping, model in (("key", None), ("api_key_id", None), (["api_key_id", "model"], MODEL)):
+        (bucket,) = (await office.get("/usage", **period, **{"group_by[]": grouping}))["data"]
+        found = {one["api_key_id"]: told(one) for one in bucket["results"]}
+        assert found == {None: sums([unknown]), KEY_1: sums([first]), KEY_2: sums(second)}
+        assert {one["model"] for one in bucket["results"]} == {model}
+    (bucket,) = (await office.get("/usage", **period, api_key_id=KEY_2))["data"]
+    assert [told(one) for one in bucket["results"]] == [sums(second)]
+    answer = await office.client.get("/usage", params={**period, "group_by": "key", "format": "csv"})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {row["api_key_id"]: row["num_model_requests"] for row in rows} == {"": "1", KEY_1: "1", KEY_2: "2"}
+    listed = (await office.get("/receipts", api_key_id=KEY_2))["data"]
+    assert [one["request_id"] for one in listed] == [one.request_id for one in reversed(second)]
+
+
+async def test_the_charges_of_a_key_are_summed_beside_its_receipts_and_made_again_from_them(office: Office) -> None:
+    receipts = [office.serve(key_id=key_id) for key_id in (KEY_1, None, KEY_1)]
+    await office.take()
+    office.days_pass(62)
+    receipts.append(office.serve(key_id=KEY_1))
+    await office.take()
+    charges = [parse_usdc(one.charge_amount) for one in receipts]
+    expected = {
+        (KEY_1, month_start_ms(request_time_ms(receipts[0].request_id)), charges[0] + charges[2]),
+        (KEY_1, month_start_ms(request_time_ms(receipts[3].request_id)), charges[3]),
+    }
+    query = select(KEY_CHARGES)
+    for change in (None, update(KEY_CHARGES).values(charged_micro_usdc=1), delete(KEY_CHARGES)):
+        if change is not None:
+            await office.database.write(lambda found, change=change: found.execute(change))
+            await office.database.write(rebuild_receipts)
+        stored = await office.database.read(lambda found: found.execute(query).all())
+        assert {tuple(row) for row in stored} == expected
 
 
 async def test_a_period_counts_from_its_first_second_to_before_its_end(office: Office) -> None:
@@ -276,8 +317,8 @@ async def test_without_a_key_there_is_no_billing(office: Office, path: str) -> N
 
 @pytest.mark.parametrize(
     "query",
-    ["start_time=x", "start_time=-1", "start_time=999999999999", "end_time=0", "end_time=%C2%B2", "group_by=api_key_id",
-     "bucket_width=1h", "limit=0", "limit=32", "limit=1&limit=2", "group_by=model&group_by[]=model", "format=xml",
+    ["start_time=x", "start_time=-1", "start_time=999999999999", "end_time=0", "end_time=%C2%B2", "group_by=node",
+     "api_key_id=key_1",     "bucket_width=1h", "limit=0", "limit=32", "limit=1&limit=2", "group_by=model&group_by[]=model", "format=xml",
      "page=7", "page=page_", "page=page_x", "page=page_1&start_time=2"],
 )  # fmt: skip
 async def test_usage_that_makes_no_sense_is_refused(office: Office, query: str) -> None:
@@ -292,7 +333,18 @@ async def test_a_period_that_ends_before_it_begins_is_refused(office: Office) ->
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=101", "limit=0", "after=x", "after=req_1", "outcome=good", "model=%00", "model=", "since=x", "until=-1"],
+    [
+        "limit=101",
+        "limit=0",
+        "after=x",
+        "after=req_1",
+        "outcome=good",
+        "model=%00",
+        "model=",
+        "since=x",
+        "until=-1",
+        "api_key_id=x",
+    ],
 )
 async def test_a_list_that_makes_no_sense_is_refused(office: Office, query: str) -> None:
     body = check_shape(await office.client.get(f"/receipts?{query}"), 400, "invalid_request_error", "invalid_request")
@@ -330,7 +382,8 @@ async def test_usage_is_the_same_once_its_table_was_dropped_and_made_from_the_le
     after = (await office.rows(), await office.get("/usage", **period), await office.get("/receipts"))
     assert after[1:] == before[1:]
     assert len(before[0]) == 3
-    assert after[0] == [row | {"salt": None} for row in before[0]], "a salt is in no leaf"
+    gone = {"salt": None, "key_id": None}
+    assert after[0] == [row | gone for row in before[0]], "a salt is in no leaf, nor which key asked"
 
 
 async def test_rebuilding_sets_right_what_was_wrong_and_keeps_the_salts(
@@ -350,7 +403,7 @@ async def test_rebuilding_sets_right_what_was_wrong_and_keeps_the_salts(
     )
     await office.database.write(lambda connection: [connection.execute(change).rowcount for change in changes])
     await office.database.write(rebuild_receipts)
-    assert await office.rows() == [*before[:2], before[2] | {"salt": None}]
+    assert await office.rows() == [*before[:2], before[2] | {"salt": None, "key_id": None}]
     assert before[0]["salt"] == b"s" * 32
 
 
@@ -359,6 +412,9 @@ async def test_rebuilding_sets_right_what_was_wrong_and_keeps_the_salts(
     [
         "/usage",
         "/usage?group_by=model",
+        "/usage?group_by=model&group_by=key",
+        f"/usage?api_key_id={KEY_1}",
+        f"/receipts?api_key_id={KEY_1}",
         "/receipts",
         f"/receipts?model=m&outcome=failed&since=1&until=9&after={'req_' + '0' * 26}",
     ],

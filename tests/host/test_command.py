@@ -37,10 +37,11 @@ async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Proc
     """`pinaivu host serve` as a process, until it is ready."""
     (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
     command = "import sys; from pinaivu_host.cli import host; sys.exit(host(sys.argv[1:]))"
+    data = () if "--database-url" in arguments else ("--data-dir", str(folder / "data"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", command, "serve", "--listen", f"127.0.0.1:{port}"),
         *("--enclave", f"unix:{folder / 'enclave.sock'}", "--configuration", str(folder / "configuration.json")),
-        *("--data-dir", str(folder / "data"), "--kms-listen", f"unix:{folder / 'kms.sock'}", *arguments),
+        *(*data, "--kms-listen", f"unix:{folder / 'kms.sock'}", *arguments),
         stderr=PIPE,
     )
     try:

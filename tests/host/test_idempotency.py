@@ -15,7 +15,7 @@ from pinaivu_host.store.idempotency import KeyStore, place_of
 from pinaivu_shared.sse import assemble_choices, data_events
 from pinaivu_shared.wire.link import OpenJob, SettleJob
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 CLIENTS = 50
 
 

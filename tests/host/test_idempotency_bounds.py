@@ -1,14 +1,12 @@
 """Idempotency keys have a shape, a day to live and a share of the disk for each account."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select, update
 from tests.host.keyed import ask
 from tests.host.shape import check_shape
 from tests.host.town import Town, request
@@ -16,12 +14,13 @@ from tests.host.town import Town, request
 from pinaivu_host.gateway import idempotency
 from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
 from pinaivu_host.gateway.idempotency_key import read_key
-from pinaivu_host.store.database import FILE_NAME, Database, sqlite_url
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.idempotency import KEPT_MS, Holdings, KeptAnswer, KeyStore, KeyUse, place_of
+from pinaivu_host.store.schema import IDEMPOTENCY_KEYS, METADATA
 from pinaivu_shared.wire.link import OpenJob
 from pinaivu_shared.wire.node import Delta
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 
 
 @pytest.mark.parametrize(
@@ -61,17 +60,18 @@ async def test_an_account_that_has_stored_its_share_gets_no_new_key(
 async def test_after_a_day_a_key_is_new_again(town: Town) -> None:
     await town.node()
     first = await ask(town)
-    with closing(sqlite3.connect(town.folder / "data" / FILE_NAME)) as other, other:
-        other.execute("UPDATE idempotency_keys SET begun_ms = begun_ms - ?", [KEPT_MS])
+    with town.host._database.engine.begin() as connection:
+        begun_ms = IDEMPOTENCY_KEYS.c.begun_ms
+        connection.execute(update(IDEMPOTENCY_KEYS).values(begun_ms=begun_ms - KEPT_MS))
     second = await ask(town, temperature=1)
     assert second.status_code == 200
     assert second.headers["x-request-id"] != first.headers["x-request-id"]
     assert (await ask(town, temperature=1)).content == second.content
 
 
-async def test_answers_are_deleted_when_their_day_is_over(tmp_path: Path) -> None:
+async def test_answers_are_deleted_when_their_day_is_over(database_url: str) -> None:
     clock_ms = 1_000
-    database = Database(sqlite_url(tmp_path))
+    database = Database(database_url)
     store = KeyStore(database, now_ms=lambda: clock_ms)
     use = KeyUse(place_of("acct_1", "k"), b"d" * 32, "req_" + "0" * 26, b"s" * 32)
     answer = KeptAnswer(5, [Delta("req_" + "0" * 26, "secret")], [b"transcript"], None)
@@ -92,8 +92,8 @@ async def test_answers_are_deleted_when_their_day_is_over(tmp_path: Path) -> Non
     database.close()
 
 
-async def test_a_key_is_begun_by_one_job_only_and_given_away_only_by_name(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path))
+async def test_a_key_is_begun_by_one_job_only_and_given_away_only_by_name(database_url: str) -> None:
+    database = Database(database_url)
     store = KeyStore(database)
     place = place_of("acct_1", "k")
     first, second = [KeyUse(place, b"d" * 32, "req_" + digit * 26, b"s" * 32) for digit in "01"]
@@ -113,8 +113,9 @@ async def test_a_key_is_begun_by_one_job_only_and_given_away_only_by_name(tmp_pa
 async def test_the_key_itself_is_not_stored(town: Town) -> None:
     await town.node()
     await ask(town, "customer 4711")
-    with closing(sqlite3.connect(town.folder / "data" / FILE_NAME)) as database:
-        assert "customer 4711" not in "\n".join(database.iterdump())
+    with town.host._database.engine.connect() as connection:
+        stored = [connection.execute(select(table)).all() for table in METADATA.sorted_tables]
+    assert "customer 4711" not in str(stored)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=3))

@@ -19,7 +19,7 @@ from tests.host.shape import check_shape
 from tests.host.town import Town
 
 from pinaivu_host.gateway import settlement
-from pinaivu_host.store.database import FILE_NAME
+from pinaivu_host.store.engine import FILE_NAME
 from pinaivu_shared.wire.link import OpenJob, SettleJob
 
 pytestmark = pytest.mark.anyio

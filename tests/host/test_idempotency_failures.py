@@ -10,7 +10,7 @@ from tests.host.keyed import ask, asking, first_piece, listeners, receipt_of, se
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
-from pinaivu_host.store.database import FILE_NAME
+from pinaivu_host.store.engine import FILE_NAME
 from pinaivu_host.store.idempotency import KeyStore, KeyUse, place_of
 from pinaivu_shared.wire.link import OpenJob, SettleJob
 

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
 from pinaivu_host.errors import CoordinatorUnavailableError, JournalConflictError
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import BACKLOG_LEAVES_MAX, Journal
 from pinaivu_host.store.schema import CHECKPOINTS, LEAVES, TREE_NODES
@@ -18,14 +17,14 @@ from pinaivu_shared.log.merkle import leaf_hash
 from pinaivu_shared.log.proof import parse_proof
 from pinaivu_shared.log.tree import CompactRange, inclusion_proof
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 
 
 class Opened:
-    """A journal over the database of a folder."""
+    """A journal over a database."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(sqlite_url(folder))
+    def __init__(self, database_url: str) -> None:
+        self.database = Database(database_url)
         self.journal = Journal(self.database)
         self.commits = 0
         event.listen(self.database.engine, "commit", self._count)
@@ -39,8 +38,8 @@ class Opened:
 
 
 @pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
-    found = Opened(tmp_path)
+async def opened(database_url: str) -> AsyncIterator[Opened]:
+    found = Opened(database_url)
     await found.journal.start()
     yield found
     await found.close()
@@ -77,15 +76,15 @@ async def test_durable_means_committed(opened: Opened) -> None:
         assert connection.execute(select(func.count()).select_from(LEAVES)).scalar() == 2
 
 
-async def test_a_reopened_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
+async def test_a_reopened_journal_goes_on_where_it_ended(database_url: str) -> None:
     for start in range(0, 300, 100):
-        opened = Opened(tmp_path)
+        opened = Opened(database_url)
         await opened.journal.start()
         assert opened.journal.size == start
         for index in range(start, start + 100):
             opened.journal.append(index, leaf(index))
         await opened.close()
-    opened = Opened(tmp_path)
+    opened = Opened(database_url)
     await opened.journal.start()
     assert await stored(opened.journal) == [leaf(index) for index in range(300)]
     with opened.database.engine.connect() as connection:
@@ -157,8 +156,8 @@ async def test_a_database_that_fails_is_tried_again(opened: Opened, monkeypatch:
     assert await stored(opened.journal) == [leaf(0), leaf(1)]
 
 
-async def test_the_newest_checkpoint_survives(tmp_path: Path) -> None:
-    opened = Opened(tmp_path)
+async def test_the_newest_checkpoint_survives(database_url: str) -> None:
+    opened = Opened(database_url)
     await opened.journal.start()
     assert await opened.journal.last_checkpoint() == ""
     opened.journal.append(0, leaf(0))
@@ -171,7 +170,7 @@ async def test_the_newest_checkpoint_survives(tmp_path: Path) -> None:
     assert await waiting == (2, "two")
     assert await opened.journal.checkpoint_over(0) == (2, "two")
     await opened.close()
-    opened = Opened(tmp_path)
+    opened = Opened(database_url)
     await opened.journal.start()
     assert await opened.journal.last_checkpoint() == "two"
     with opened.database.engine.connect() as connection:

@@ -10,7 +10,7 @@ from tests.host.town import CONFIGURATION, Town
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.link_connection import VAULT_LIMIT_S
-from pinaivu_host.store.database import sqlite_url
+from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.schema import SEALED_VAULTS
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.wire.link import (

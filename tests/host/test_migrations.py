@@ -1,76 +1,105 @@
-"""Databases of earlier versions: every row stays, and nothing is made up for what they did not keep."""
+"""Databases of earlier versions: every row stays, nothing is made up, and the schema ends as the code names it."""
 
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BigInteger, Column, Engine, LargeBinary, MetaData, Table, insert, select, text
 
-from pinaivu_host.store.database import Database, migrate, sqlite_url
-from pinaivu_host.store.schema import ACCOUNTS, API_KEYS, METADATA, ORDERS, RECEIPTS, SEALED_VAULTS
+from pinaivu_host.store.database import Database
+from pinaivu_host.store.engine import open_engine
+from pinaivu_host.store.limits_schema import METADATA as COUNTERS
+from pinaivu_host.store.revisions import VERSION_TABLE, known_revisions, migrate, revision_of
+from pinaivu_host.store.schema import API_KEYS, METADATA, RECEIPTS
+from pinaivu_shared.errors import CallerError
 
-ACCOUNT = {"id": "acct_1", "name": "ann", "credit_micro_usdc": 50, "spent_micro_usdc": 42, "created_ms": 1}
-API_KEY = {
-    "key_sha256": b"k" * 32,
-    "account_id": "acct_1",
-    "label": "ann",
-    "prefix": "sk-pnv-abcde",
-    "created_ms": 2,
-    "revoked_ms": None,
-}
-RECEIPT = {
-    "request_id": "req_1",
-    "leaf_index": 3,
-    "account_id": "acct_1",
-    "salt": b"s" * 32,
-    "charge_micro_usdc": 42,
-    "model": "m",
-    "node_id": "node_1",
-    "outcome": "completed",
-    "reason": "",
-    "prompt_tokens": 1,
-    "completion_tokens": 2,
-    "transcript": "t",
-    "node_proof": "p",
-    "attestation": "a",
-    "created_ms": 5,
-}
+pytestmark = pytest.mark.every_database
 
 
-def insert(engine: Engine, table: str, row: dict[str, Any]) -> None:
-    names = ", ".join(row)
-    places = ", ".join(f":{name}" for name in row)
+def value_of(column: Column[Any]) -> object:
+    """Something that the column takes, the same for all that name the same account."""
+    if isinstance(column.type, BigInteger):
+        return 7
+    return b"x" * 32 if isinstance(column.type, LargeBinary) else "text"
+
+
+def stored_tables(engine: Engine) -> list[Table]:
+    found = MetaData()
+    found.reflect(engine)
+    return [table for table in found.sorted_tables if table.name != VERSION_TABLE]
+
+
+def fill(engine: Engine) -> dict[str, dict[str, Any]]:
+    """One row in every table, in every column; what they are."""
+    rows = {table.name: {column.name: value_of(column) for column in table.columns} for table in stored_tables(engine)}
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - ours
+        for table in stored_tables(engine):
+            connection.execute(insert(table).values(rows[table.name]))
+    return rows
 
 
-def old_database(folder: Path, revision: str) -> None:
-    """What a host of that version left behind."""
-    engine = create_engine(sqlite_url(folder))
+def check_schema(engine: Engine) -> None:
+    with engine.connect() as connection:
+        named = [METADATA, COUNTERS] if engine.dialect.name == "postgresql" else METADATA  # SQLite has those elsewhere
+        assert compare_metadata(MigrationContext.configure(connection), named) == []  # type: ignore[arg-type]  # or many
+        assert revision_of(connection) == known_revisions()[-1]
+
+
+@pytest.mark.parametrize("revision", known_revisions())
+def test_a_database_of_any_revision_keeps_its_rows_and_becomes_one_of_this_version(
+    database_url: str, revision: str
+) -> None:
+    engine = open_engine(database_url)
     migrate(engine, revision)
-    insert(engine, "accounts", ACCOUNT)
-    insert(engine, "api_keys", API_KEY)
-    insert(engine, "receipts", RECEIPT)
-    if revision != "0001":
-        insert(engine, "sealed_vaults", {"origin": "log", "sealed": b"vault", "created_ms": 7})
+    before = fill(engine)
+    engine.dispose()
+    database = Database(database_url)
+    check_schema(database.engine)
+    with database.engine.connect() as connection:
+        for name in before.keys() & METADATA.tables.keys():
+            row = before[name]
+            columns = [column for column in METADATA.tables[name].columns if column.name in row]
+            kept = connection.execute(select(*columns)).one()._asdict()
+            assert kept == {column.name: row[column.name] for column in columns}
+    database.close()
+
+
+def test_what_the_first_version_did_not_keep_is_not_made_up(database_url: str) -> None:
+    engine = open_engine(database_url)
+    migrate(engine, known_revisions()[0])
+    fill(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        key = connection.execute(select(API_KEYS)).one()
+        assert (key.permission, key.models, key.expires_ms, key.last_used_ms) == ("full", "[]", None, None)
+        assert connection.execute(select(RECEIPTS.c.payment_micro_usdc)).scalar() is None
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
-def test_an_old_database_keeps_its_rows_and_knows_no_payment(tmp_path: Path, revision: str) -> None:
-    old_database(tmp_path, revision)
-    database = Database(sqlite_url(tmp_path))
-    with database.engine.connect() as connection:
-        assert connection.execute(select(ACCOUNTS)).one()._asdict() == ACCOUNT
-        assert connection.execute(select(RECEIPTS)).one()._asdict() == RECEIPT | {"payment_micro_usdc": None}
-        assert connection.execute(select(ORDERS)).all() == []
-        vaults = connection.execute(select(SEALED_VAULTS.c.sealed)).scalars().all()
-        assert connection.execute(select(API_KEYS)).one()._asdict() == API_KEY | {
-            "permission": "full",
-            "models": "[]",
-            "expires_ms": None,
-            "last_used_ms": None,
-        }
-        assert vaults == ([] if revision == "0001" else [b"vault"])
-        assert set(METADATA.tables) <= set(database.engine.dialect.get_table_names(connection))
-    database.close()
+def test_hosts_that_start_at_once_on_an_empty_database_make_one_schema(database_url: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for database in threads.map(Database, [database_url] * 4):
+            check_schema(database.engine)
+            database.close()
+
+
+def test_a_migration_that_fails_changes_nothing(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE suspensions (leaf_index INTEGER)"))  # in the way of revision 0004
+    with pytest.raises(CallerError, match=r"suspensions.* already exists"):
+        Database(database_url)
+    assert [table.name for table in stored_tables(engine)] == ["suspensions"]
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(database_url: str) -> None:
+    engine = open_engine(database_url)
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))  # noqa: S608 - ours
+    with pytest.raises(CallerError, match="revision 9999, which this version does not know"):
+        Database(database_url)
+    engine.dispose()

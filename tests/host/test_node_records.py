@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +13,10 @@ from tests.shared.statements import PERIOD_MS, Stated
 
 from pinaivu_enclave.core.commands import Tick
 from pinaivu_host.gateway.app import Gateway, route
+from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.nodes import Nodes
 from pinaivu_host.metrics import Metrics
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.node_records import NodeRecords
@@ -27,22 +27,22 @@ from pinaivu_shared.statement import parse_statement, verify_statement
 from pinaivu_shared.trust import parse_trust
 from pinaivu_shared.wire import link
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 ABSENT = "node_" + "0" * 32
 
 
 class Office:
     """A gateway with nothing but these endpoints, over a database with a market's leaves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(sqlite_url(folder))
+    def __init__(self, database_url: str) -> None:
+        self.database = Database(database_url)
         self.journal = Journal(self.database)
         nodes = Nodes(NodeRecords(self.database), EvidenceStore(self.database), self.journal)
         app = Gateway([
             route("/v1/nodes/{node_id}", "GET", nodes.node),
             route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
             route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),
-        ], Metrics(()))  # fmt: skip
+        ], Metrics(()), Cors())  # fmt: skip
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host/v1/nodes")
 
     async def take(self, market: Market) -> None:
@@ -59,8 +59,8 @@ class Office:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    found = Office(tmp_path)
+async def office(database_url: str) -> AsyncIterator[Office]:
+    found = Office(database_url)
     await found.journal.start()
     yield found
     await found.client.aclose()

@@ -16,7 +16,7 @@ from pinaivu_shared.signed import Signed, sign_ed25519
 from pinaivu_shared.terms import Deposit
 from pinaivu_shared.wire.link import HostCommand, OrderRecorded, RecordOrder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 KEY = OperatorKey(OPERATOR_KEY, CONFIGURATION)
 NODE = "node_" + "5" * 32
 PATIENCE_S = 600.0

@@ -1,7 +1,6 @@
 """What the store projects from a market's leaves: credit, charges, nodes, statements, suspensions and orders."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from tests.enclave.market import ACCOUNT, CREDIT, ORIGIN, Market, Node, signed_o
 
 from pinaivu_enclave.core.commands import Tick
 from pinaivu_host.store.accounts import Accounts
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.leaf_rows import JobRecord
 from pinaivu_host.store.orders import Orders
@@ -22,15 +21,15 @@ from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.terms import Deposit, Payout
 from pinaivu_shared.wire import link
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
 STRANGER = "acct_" + "b" * 32
 
 
 class Store:
     """A database with one account, and a journal that is fed a market's leaves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(sqlite_url(folder))
+    def __init__(self, database_url: str) -> None:
+        self.database = Database(database_url)
         self.journal = Journal(self.database)
         self.accounts = Accounts(self.database)
 
@@ -51,8 +50,8 @@ class Store:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    found = Store(tmp_path)
+async def store(database_url: str) -> AsyncIterator[Store]:
+    found = Store(database_url)
     await found.journal.start()
     await found.accounts.create(name="ann", account_id=ACCOUNT)
     yield found

@@ -11,7 +11,8 @@ from sqlalchemy.schema import CreateTable
 
 from pinaivu_host.errors import VaultConflictError
 from pinaivu_host.store.accounts import Accounts, new_account_id
-from pinaivu_host.store.database import Database, sqlite_url
+from pinaivu_host.store.database import Database
+from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.schema import METADATA
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.ids import digest_of

@@ -16,7 +16,7 @@ from pinaivu_host.link_address import parse_address
 from pinaivu_host.listening_address import parse_listening_address
 from pinaivu_host.server import GatewayServer, listen, make_server
 from pinaivu_host.store.accounts import new_account_id
-from pinaivu_host.store.database import sqlite_url
+from pinaivu_host.store.engine import sqlite_url
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms, NodeTerms
 from pinaivu_shared.terms import Deposit
@@ -50,8 +50,9 @@ CONFIGURATION = Configuration(
 class Town:
     """Everything of one test. `settings` and `edge` change the host's, before `open`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
         self.folder = folder
+        self.database_url = database_url or sqlite_url(folder / "data")
         self.enclave = FakeEnclave(folder / "enclave.sock")
         self.configuration = CONFIGURATION
         self.settings: dict[str, Any] = {}
@@ -81,7 +82,7 @@ class Town:
         self.host = Host(
             HostSettings(
                 enclave=parse_address(f"unix:{self.enclave.path}"),
-                database_url=sqlite_url(self.folder / "data"),
+                database_url=self.database_url,
                 configuration=encode(self.configuration),
                 kms_listen=parse_listening_address(f"unix:{self.folder / 'kms.sock'}"),
                 **(defaults | self.settings),

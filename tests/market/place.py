@@ -15,7 +15,7 @@ import httpx
 import trio
 
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_host.store.database import FILE_NAME
+from pinaivu_host.store.engine import FILE_NAME
 from pinaivu_node.keys import load_identity
 from pinaivu_shared.leaves import Leaf, SuspensionLeaf, parse_leaf
 from pinaivu_shared.ledger import FEES, node_account, payable_account

@@ -1,0 +1,90 @@
+"""`pinaivu host backup` and `restore`: the host's database in one file, and back."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pinaivu_shared.errors import CallerError
+from pinaivu_shared.flags import add_flag
+
+BACKUP = """\
+Write all of a host's database into one file, which `restore` reads, while the host goes on serving. The file shows one
+moment. It holds the salts of receipts, digests of API keys and the sealed vault: keep it as secret as the database."""
+
+RESTORE = """\
+Fill an empty database, SQLite or PostgreSQL, from a backup of either, and check the log in it against its checkpoint.
+The host must not run. A log that was continued since the backup would fork: see docs/operations.md first."""
+
+
+def add_backup(commands: Any) -> None:  # noqa: ANN401 - argparse keeps that type to itself
+    """The sub-command `backup`."""
+    parser = commands.add_parser(
+        "backup", help="write the database into one file, beside a running host", description=BACKUP
+    )
+    _add_database(parser)
+    add_flag(parser, "output", default=None, text="file to write; it must not be there")
+
+
+def add_restore(commands: Any) -> None:  # noqa: ANN401 - as above
+    """The sub-command `restore`."""
+    parser = commands.add_parser("restore", help="fill an empty database from a backup", description=RESTORE)
+    _add_database(parser)
+    add_flag(parser, "input", default=None, text="file that `pinaivu host backup` wrote")
+
+
+def backup(options: argparse.Namespace) -> int:
+    """Exit 0 once the file is on disk."""
+    from pinaivu_host.store.backup import write_backup
+    from pinaivu_host.store.engine import is_there, open_engine
+
+    url = database_url(options)
+    if not is_there(url):
+        raise CallerError(f"{_named(options)}: there is no database of a host")
+    engine = open_engine(url)
+    try:
+        rows = write_backup(engine, Path(options.output))
+    finally:
+        engine.dispose()
+    for name, count in sorted(rows.items()):
+        print(f"{name} {count}")
+    print(f"pinaivu host: wrote {options.output}; it is as secret as the database", file=sys.stderr)
+    return 0
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Exit 0 once everything is in the database, and its log was checked."""
+    from pinaivu_host.store.engine import open_engine
+    from pinaivu_host.store.restore import restore_backup
+
+    engine = open_engine(database_url(options))
+    try:
+        restored = restore_backup(Path(options.input), engine)
+    finally:
+        engine.dispose()
+    for name, count in sorted(restored.rows.items()):
+        print(f"{name} {count}")
+    covered = restored.log.checkpoint_size
+    verdict = "no checkpoint yet" if covered is None else f"the root of the first {covered} is that of the checkpoint"
+    print(f"pinaivu host: restored; the log has {restored.log.size} leaves, {verdict}", file=sys.stderr)
+    return 0
+
+
+def database_url(options: argparse.Namespace) -> str:
+    """The one of --data-dir and --database-url that was given."""
+    from pinaivu_host.store.engine import parse_url, sqlite_url
+
+    if bool(options.database_url) == bool(options.data_dir):
+        raise CallerError("give one of --data-dir and --database-url")
+    url: str = options.database_url or sqlite_url(Path(options.data_dir))
+    parse_url(url)
+    return url
+
+
+def _named(options: argparse.Namespace) -> str:
+    return f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    add_flag(parser, "data-dir", default="", text="folder of the embedded database")
+    add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
