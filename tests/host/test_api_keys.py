@@ -155,6 +155,10 @@ async def test_what_is_shown_of_a_key_is_not_the_key(town: Town) -> None:
         "prefix": key[:12],
         "permission": "read_only",
         "models": ["a", "m"],
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "concurrent_requests": None,
+        "monthly_budget": None,
         "last_used_ms": None,
         "revoked_ms": None,
     }

@@ -233,6 +233,45 @@ async def _nothing_left(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Respons
     return await town.client(key).post(CHAT, json=request())
 
 
+async def limited_key(town: Town, **limits: int) -> str:
+    """A key with these limits, in a town that is opened for it, with a node."""
+    await town.open()
+    await town.node()
+    path = f"/admin/v1/accounts/{town.account_id}/keys"
+    made = await town.client(ADMIN_KEY).post(path, json={"name": "limited", **limits})
+    key: str = made.json()["api_key"]
+    return key
+
+
+def limited(kind: ErrorKind, *, before: int = 0, **limits: int) -> None:
+    """Register a chat that a key with these limits may not send, after `before` that it may."""
+
+    @provokes(kind)
+    async def _provoke(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+        client = town.client(await limited_key(town, **limits))
+        for _ in range(before):
+            assert (await client.post(CHAT, json=request())).status_code == 200
+        return await client.post(CHAT, json=request())
+
+
+limited(errors.RATE_LIMIT_EXCEEDED, before=1, requests_per_minute=1)
+limited(errors.REQUEST_OVER_LIMIT, tokens_per_minute=1)
+limited(errors.BUDGET_EXCEEDED, monthly_budget=1)
+
+
+@provokes(errors.BUDGET_HELD)
+async def _budget_held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    client = town.client(await limited_key(town, monthly_budget=100))
+    gate = Gate()
+    await town.node(gate.script, rank=-1)
+    running = asyncio.create_task(client.post(CHAT, json=request(max_tokens=500)))
+    await gate.begun.wait()
+    answer = await client.post(CHAT, json=request(max_tokens=500))
+    gate.proceed.set()
+    assert (await running).status_code == 200
+    return answer
+
+
 @provokes(errors.CREDIT_HELD)
 async def _held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     town.settings["queue_max"] = 0

@@ -200,6 +200,8 @@ async def admin_calls(town: Town) -> list[Call]:
         ("POST", f"{account}/keys", {"json": {}}),
         ("GET", f"{account}/keys", {}),
         ("GET", f"{nobody}/keys", {}),
+        ("PATCH", f"/admin/v1/keys/{made.json()['key_id']}", {"json": {"requests_per_minute": 60}}),
+        ("PATCH", "/admin/v1/keys/none", {"json": {}}),
         ("DELETE", f"/admin/v1/keys/{made.json()['key_id']}", {}),
         ("DELETE", "/admin/v1/keys/none", {}),
         ("POST", "/admin/v1/payouts", {"json": payout | {"node_id": town.nodes[0].node_id, "amount": "0.000001"}}),

@@ -32,6 +32,7 @@ from pinaivu_host.gateway.errors import (
 )
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order
+from pinaivu_host.gateway.rate_limits import Admission
 from pinaivu_host.gateway.settlement import Ending, Settlement
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.wire.link import Awarded, Delivery, JobSettled, ReportFailure
@@ -43,9 +44,9 @@ logger = logging.getLogger(__name__)
 class Job:
     """Runs once. Every error reaches the caller through the sink."""
 
-    def __init__(self, market: Market, order: Order, sink: Sink, departure: Departure) -> None:
+    def __init__(self, market: Market, order: Order, sink: Sink, departure: Departure, admission: Admission) -> None:
         self._market, self._order, self._sink, self._departure = market, order, sink, departure
-        self._settlement = Settlement(market, order)
+        self._settlement = Settlement(market, order, admission)
         self._began = asyncio.get_running_loop().time()
 
     async def run(self) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.gateway.departure import Departure
+from pinaivu_host.gateway.rate_limits import RateLimits
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.metrics import Metrics
@@ -69,6 +70,7 @@ class Market:
     evidence: EvidenceStore
     queue_s: float
     metrics: Metrics
+    limits: RateLimits
     recounter: Recounter = NO_RECOUNTS
     jobs: RunningJobs = field(default_factory=RunningJobs)
     draining: bool = False

@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from pinaivu_host.gateway import admin
-from pinaivu_host.gateway.admin_keys import NewKey
+from pinaivu_host.gateway.admin_keys import ChangedKey, NewKey
 from pinaivu_host.gateway.admin_orders import NewPayout, SignedOrder
 from pinaivu_host.gateway.errors import (
     COORDINATOR_UNAVAILABLE,
@@ -181,6 +181,15 @@ ADMIN: Final = (
         answers=(Success(ApiKeyList),),
         errors=(NOT_FOUND,),
         segments=_ACCOUNT,
+    ),
+    _operation(
+        "PATCH",
+        "/admin/v1/keys/{key_id}",
+        "Give a key another name, models, expiry or limits",
+        body=ChangedKey,
+        answers=(Success(ApiKey),),
+        errors=(NOT_FOUND,),
+        segments={"key_id": "Its id, which is not the key."},
     ),
     _operation(
         "DELETE",

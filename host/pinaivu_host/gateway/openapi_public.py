@@ -9,6 +9,8 @@ from pinaivu_host.gateway.chat_request import ChatRequest
 from pinaivu_host.gateway.completion_request import CompletionRequest
 from pinaivu_host.gateway.embeddings import EmbeddingsRequest
 from pinaivu_host.gateway.errors import (
+    BUDGET_EXCEEDED,
+    BUDGET_HELD,
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     CREDIT_HELD,
@@ -25,7 +27,9 @@ from pinaivu_host.gateway.errors import (
     NOT_FOUND,
     OVERLOADED,
     PERMISSION_DENIED,
+    RATE_LIMIT_EXCEEDED,
     RECEIPT_NOT_FOUND,
+    REQUEST_OVER_LIMIT,
     SHUTTING_DOWN,
     TIMEOUT,
     TOO_MANY_IDEMPOTENCY_KEYS,
@@ -88,6 +92,10 @@ ASKING: Final = (
     MODEL_NOT_FOUND,
     INSUFFICIENT_CREDIT,
     CREDIT_HELD,
+    RATE_LIMIT_EXCEEDED,
+    REQUEST_OVER_LIMIT,
+    BUDGET_EXCEEDED,
+    BUDGET_HELD,
     TOO_MANY_IDEMPOTENCY_KEYS,
     IDEMPOTENCY_RESULT_LOST,
     NODE_FAILED,
@@ -200,6 +208,7 @@ ACCOUNT: Final = (
         key="account",
         parameters=(
             Parameter("model", "Of this model only.", TEXT),
+            Parameter("api_key_id", "What was asked with this key only.", TEXT),
             Parameter("outcome", "With this outcome only.", {"enum": list(get_args(Outcome))}),
             Parameter("since", "Seconds since 1970, the first that counts.", TIME),
             Parameter("until", "Seconds since 1970, the first that does not.", TIME),

@@ -1,7 +1,7 @@
 """The parameters of a GET. A parameter that is not known is refused: an answer that ignored it would be another one."""
 
 from collections.abc import Collection, Sequence
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.types import Scope
@@ -9,7 +9,6 @@ from starlette.types import Scope
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
 from pinaivu_host.store.api_keys import is_key_id
 
-Choice = TypeVar("Choice", bound=str)
 TIME_S_MAX: Final = (2**48 - 1) // 1000
 """The last second that a request id can name."""
 
@@ -44,7 +43,7 @@ class Query:
             raise wrong_parameter(name, f"must be {' or '.join(choices)}")
         return value
 
-    def choices(self, name: str, choices: Sequence[Choice]) -> frozenset[Choice]:
+    def choices(self, name: str, choices: Sequence[str]) -> frozenset[str]:
         """Any of the choices, of a parameter that is a list; ApiError for anything else."""
         given = self._lists.get(name, ())
         if len(set(given)) < len(given) or any(one not in choices for one in given):

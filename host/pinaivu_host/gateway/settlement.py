@@ -11,6 +11,7 @@ import msgspec
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.market import RECORD_KEPT_S, Market
 from pinaivu_host.gateway.order import Order
+from pinaivu_host.gateway.rate_limits import Admission
 from pinaivu_host.late_proofs import report_proof
 from pinaivu_host.store.leaf_rows import JobRecord
 from pinaivu_shared.receipt import Receipt
@@ -38,12 +39,12 @@ class Ending:
 class Settlement:
     """One job's way into the log. Made before its auction, so that the receipt finds its owner whatever happens."""
 
-    def __init__(self, market: Market, order: Order) -> None:
-        self._market, self._order = market, order
-        self._record = JobRecord(order.salt)
+    def __init__(self, market: Market, order: Order, admission: Admission) -> None:
+        self._market, self._order, self._admission = market, order, admission
+        self._record = JobRecord(order.salt, key_id=order.caller.key_id)
         self._request_id = order.command.request_id
         market.journal.records[self._request_id] = self._record
-        self._settled = False
+        self._receipt: Receipt | None = None
 
     def awarded(self, transcript: bytes) -> None:
         """The job got an award with this transcript."""
@@ -74,10 +75,12 @@ class Settlement:
         return await self._take(settled.index, settled.receipt)
 
     def close(self) -> None:
-        """The job has ended, for its node as well. If its receipt is still to come, its record is kept for a while."""
+        """The job has ended, for its node and its key as well. A receipt that is still to come finds its record."""
         self._market.nodes.release(self._request_id)
         records = self._market.journal.records
-        if self._settled or not self._record.transcripts:
+        may_follow = self._receipt is None and bool(self._record.transcripts)
+        self._admission.end(self._receipt, may_follow=may_follow)
+        if not may_follow:
             records.pop(self._request_id, None)
         else:
             self._market.metrics.unsettled()
@@ -96,8 +99,7 @@ class Settlement:
                 await self._market.journal.durable(index)
         except TimeoutError:
             raise CoordinatorUnavailableError("the receipt could not be stored in time") from None
-        self._settled = True
-        receipt = _receipts.decode(raw)
+        self._receipt = receipt = _receipts.decode(raw)
         self._market.metrics.settled(receipt)
         return receipt
 

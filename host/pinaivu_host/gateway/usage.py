@@ -18,7 +18,7 @@ from pinaivu_host.gateway.pricing import CURRENCY, decimal_usdc
 from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
 from pinaivu_host.gateway.responses import response_start, send_json
 from pinaivu_host.store.accounts import Accounts
-from pinaivu_host.store.usage import GROUPINGS, DayUsage, Usage
+from pinaivu_host.store.usage import GROUPINGS, DayUsage, Grouping, Usage
 
 DAYS_DEFAULT: Final = 7
 DAYS_MAX: Final = 31
@@ -44,6 +44,7 @@ CSV_COLUMNS: Final = (
     "charge",
     "charge_micro_usdc",
 )
+_SHORT: Final[dict[str, Grouping]] = {"key": "api_key_id"}
 _DAY_S: Final = 86_400
 _PAGE: Final = "page_"
 _NO_STORE: Final = ("cache-control", "no-store")
@@ -69,7 +70,7 @@ class UsageReport:
         caller = await authenticate(scope, self._accounts)
         query = Query(scope, PARAMETERS, lists=("group_by",))
         query.choice("bucket_width", ("1d",))
-        by = query.choices("group_by", GROUPINGS)
+        by = frozenset(_SHORT.get(one, one) for one in query.choices("group_by", (*GROUPINGS, *_SHORT)))
         as_csv = query.choice("format", ("json", "csv")) == "csv"
         period = period_of(query, now_s=now_ms() // 1000)
         found = await self._usage.by_day(

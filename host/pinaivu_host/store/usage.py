@@ -14,9 +14,9 @@ from pinaivu_host.store.schema import LEAVES, RECEIPTS
 from pinaivu_shared.ids import request_time_ms
 
 DAY_MS: Final = 86_400_000
-Grouping = Literal["model", "key"]
+Grouping = Literal["model", "api_key_id"]
 GROUPINGS: Final[tuple[Grouping, ...]] = get_args(Grouping)
-_GROUPS: Final = {"model": RECEIPTS.c.model, "key": RECEIPTS.c.key_id}
+_GROUPS: Final = {"model": RECEIPTS.c.model, "api_key_id": RECEIPTS.c.key_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Usage:
             DayUsage(
                 day=row.day,
                 model=row.model if "model" in by else None,
-                key_id=row.key_id if "key" in by else None,
+                key_id=row.key_id if "api_key_id" in by else None,
                 prompt_tokens=int(row.prompt_tokens),  # PostgreSQL sums big integers to decimals
                 completion_tokens=int(row.completion_tokens),
                 requests=row.requests,
