@@ -1,7 +1,6 @@
 """The programs of a page, each with the output that the page shows for it; run as its reader would, in one folder."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,6 @@ from tests.docs.typescript import node_modules
 
 LANGUAGES: Final = ("python", "js", "ts", "sh")
 OUTPUT: Final = "text"
-NODES: Final = ("js", "ts")
-"""Languages whose programs need Node and npm."""
 
 
 class Program(NamedTuple):
@@ -40,10 +37,9 @@ def programs_of(page: Path) -> Iterator[Program]:
 
 
 def prepare(folder: Path) -> None:
-    """What a reader has beside a checkout: its pages, and, where Node is there, the packages for it."""
+    """What a reader has beside a checkout: its pages, and the packages for Node."""
     (folder / "docs").symlink_to(DOCS)
-    if shutil.which("node") and shutil.which("npm"):
-        (folder / "node_modules").symlink_to(node_modules())
+    (folder / "node_modules").symlink_to(node_modules())
 
 
 def run(program: Program, folder: Path, given: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

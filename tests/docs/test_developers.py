@@ -1,14 +1,13 @@
 """docs/developers: every program of every page runs against a network, and prints what its page shows."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.docs.pages import DOCS, section
-from tests.docs.programs import LANGUAGES, NODES, OUTPUT, Program, prepare, programs_of, run, shows
+from tests.docs.programs import LANGUAGES, OUTPUT, Program, prepare, programs_of, run, shows
 from tests.network.conftest import Description, http, running
 
 DEVELOPERS = DOCS / "developers"
@@ -46,9 +45,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 def test_every_program_prints_what_its_page_shows(
     program: Program, network: Description, folders: dict[Path, Path]
 ) -> None:
-    needs_node = program.language in NODES or re.search(r"^(node|npx) ", program.code, re.MULTILINE)
-    if needs_node and not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node and npm are not installed on this machine")
     given = {
         "OPENAI_BASE_URL": network["base_url"],
         "OPENAI_API_KEY": network["api_key"],

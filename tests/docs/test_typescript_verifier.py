@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.attestation import test_chain, test_form, test_genuine, test_signature
 from tests.attestation.forge import DOCUMENT, GOOD, NOW_MS, PKI
 from tests.docs.pages import ROOT
-from tests.docs.typescript import compiled, judge_all, needs_node, run_node
+from tests.docs.typescript import compiled, judge_all, run_node
 from tests.enclave.market import Market, Node
 from tests.shared.evidence import ANSWER, REQUEST, Evidence, make_evidence
 from tests.shared.test_bundle import (
@@ -43,7 +43,6 @@ from pinaivu_shared.receipt import Receipt, sign_receipt
 from pinaivu_shared.trust import parse_trust
 from pinaivu_simulator.pki import SimulatedPki
 
-pytestmark = needs_node
 Case = tuple[str, Evidence, dict[str, Any]]
 WITNESS = Ed25519PrivateKey.from_private_bytes(bytes(32))
 WITNESS_KEY = VerifierKey("witness.test", Algorithm.COSIGNATURE_V1, WITNESS.public_key().public_bytes_raw())
