@@ -11,7 +11,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-.PHONY: setup clients demo dev image test test-market test-image test-reproducible lint bench bench-image populations lock clean
+.PHONY: setup clients demo dev image test test-market fuzz test-image test-reproducible lint bench bench-image populations lock clean
 setup: $(READY)           ## the virtual environment, from locked and hashed packages
 
 $(BIN)/python:
@@ -34,6 +34,8 @@ test: lint $(CLIENTS)     ## everything that needs no root
 	$(BIN)/pytest
 test-market: $(READY)     ## 100,000 jobs among nodes that cheat and a host that lies, every balance recomputed
 	$(BIN)/python -m tests.enclave.long_run
+fuzz: $(READY)            ## 100,000 requests that nobody would write; FUZZ="--requests N --seed N" changes that
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 lint: $(READY)            ## format, style, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ class Contract:
         answers = {one.shape.__name__ for each in OPERATIONS for one in each.answers if isinstance(one.shape, type)}
         self.components = _closed(self.document["components"])
         assert answers <= self.components["schemas"].keys()
-        self._validators: dict[str, Validator] = {}
+        self._validators: dict[str | int, Validator] = {}
 
     def check(self, operation: Operation, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """AssertionError unless the answer is as documented: status, headers, media type, content."""
@@ -45,7 +45,7 @@ class Contract:
 
     def schema_faults(self, schema: dict[str, Any], value: object) -> Iterator[str]:
         """Where a value does not have a schema of the document."""
-        key = json.dumps(schema, sort_keys=True)
+        key = schema.get("$ref") or id(schema)  # those without are parts of the document and live as long
         if key not in self._validators:
             self._validators[key] = Validator({**_closed(schema), "components": self.components})
         for error in self._validators[key].iter_errors(value):

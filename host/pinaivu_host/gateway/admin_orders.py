@@ -5,7 +5,6 @@ enclave and will get there (202). The same reference and content again is the sa
 """
 
 import base64
-import binascii
 import secrets
 from typing import Annotated, Any, Final, assert_never
 
@@ -104,7 +103,7 @@ class AdminOrders:
         try:
             signed = Signed(base64.b64decode(wanted.order, validate=True), bytes.fromhex(wanted.signature))
             verify_order(signed, self._configuration)
-        except (binascii.Error, VerificationError) as error:
+        except (ValueError, VerificationError) as error:  # ValueError: no base64, or not even ASCII
             raise wrong_value("order", str(error)) from None
         await self.answer(scope, send, signed)
 
