@@ -1,18 +1,17 @@
-"""A gateway process that admits what it can of one key's limits: `python -m tests.host.hammer FOLDER REQUESTS`.
+"""A gateway process that admits what it can of one key's limits: `python -m tests.host.hammer DATABASE REQUESTS`.
 
 It says "ready", waits for a line so that several begin together, and prints how many requests got in.
 """
 
 import asyncio
 import sys
-from pathlib import Path
 
 from tests.host.limited import Clock, Process, caller, together
 
 
-async def ask_all(folder: Path, requests: int) -> int:
+async def ask_all(database_url: str, requests: int) -> int:
     """All at once, and none of them ends."""
-    process = Process(folder, Clock())
+    process = Process(database_url, Clock())
     who = caller(requests_per_minute=100, concurrent_requests=80, monthly_budget=60 * 90)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -22,4 +21,4 @@ async def ask_all(folder: Path, requests: int) -> int:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(ask_all(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(asyncio.run(ask_all(sys.argv[1], int(sys.argv[2]))))

@@ -1,7 +1,6 @@
 """Requests of keys with limits, as the gateway makes them, without a gateway."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from tests.host.town import CONFIGURATION
@@ -33,9 +32,9 @@ class Clock:
 class Process:
     """One gateway process's part in it: a connection to the host's database, and limits that are counted there."""
 
-    def __init__(self, folder: Path, clock: Clock, *, url: str = "") -> None:
+    def __init__(self, database_url: str, clock: Clock) -> None:
         self.clock = clock
-        self.database = Database(url or f"sqlite:///{folder / 'host.sqlite'}")
+        self.database = Database(database_url)
         self.store = LimitStore(self.database, now_ms=clock)
         self.limits = RateLimits(self.store, CONFIGURATION, lease_ms=LEASE_MS, now_ms=clock)
         self._asked = 0

@@ -82,6 +82,22 @@ async def test_a_name_does_not_steer_the_terminal(desk: Desk, town: Town) -> Non
 
 
 @pytest.mark.anyio
+async def test_limits_of_a_key_are_set_shown_changed_and_taken_away(desk: Desk, town: Town) -> None:
+    limits = ("--requests-per-minute", "60", "--concurrent-requests", "4", "--monthly-budget", "5.50", "--models", "m")
+    await desk.run("keys", "create", town.account_id, "--name", "ci", *limits)
+    key_id = desk.err.split()[-1]
+    line = "full       60 requests/min, 4 at once, 5.500000 USDC/month  ci"
+    assert line in await desk.run("keys", "list", town.account_id)
+    changed = await desk.run("keys", "change", key_id, "--name", "ci 2", "--monthly-budget", "none", "--models", "none")
+    assert changed.endswith("full       60 requests/min, 4 at once  ci 2\n")
+    (shown,) = await desk.json("keys", "change", key_id, "--tokens-per-minute", "1000", "--expires-in-days", "1")
+    assert (shown["tokens_per_minute"], shown["monthly_budget"], shown["models"]) == (1000, None, [])
+    assert shown["expires_ms"] is not None
+    (shown,) = await desk.json("keys", "change", key_id, "--expires-in-days", "none")
+    assert (shown["expires_ms"], shown["requests_per_minute"]) == (None, 60)
+
+
+@pytest.mark.anyio
 async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
     await town.node()
     terms = ("--name", "ci", "--models", "m,x", "--expires-in-days", "7")
@@ -114,6 +130,10 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
         ("keys", ["create", "acct_1", "--name", "x", "--expires-in-days", "week"], "--expires-in-days: 'week'"),
         ("keys", ["create", "acct_1", "--name", "x", "--permission", "all"], "permission"),
         ("keys", ["revoke", "key_1"], "there is no such key"),
+        ("keys", ["change", "key_1"], "there is no such key"),
+        ("keys", ["change", "sk-pnv-secret"], "KEY is the key's id"),
+        ("keys", ["change", "key_1", "--tokens-per-minute", "x"], "--tokens-per-minute: 'x' is no number"),
+        ("keys", ["change", "key_1", "--monthly-budget", "x"], "--monthly-budget: 'x' is no amount"),
         ("keys", ["revoke", "sk-pnv-secret"], "KEY is the key's id"),
     ],
     ids=str,

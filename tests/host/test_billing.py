@@ -10,7 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, select, update
+from sqlalchemy import Delete, Update, delete, event, select, update
 from tests.enclave.market import ACCOUNT, MODEL, OTHER_MODEL, START_MS, Market, Node
 from tests.host.shape import check_shape
 from tests.host.town import CONFIGURATION, CREDIT, Town
@@ -92,6 +92,9 @@ class Office:
         answer = await self.client.get(path, params=params)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    async def change(self, change: Update | Delete) -> None:
+        await self.database.write(lambda connection: connection.execute(change))
 
     async def rows(self) -> list[dict[str, Any]]:
         query = select(RECEIPTS).order_by(RECEIPTS.c.leaf_index)
@@ -187,7 +190,7 @@ async def test_the_charges_of_a_key_are_summed_beside_its_receipts_and_made_agai
     query = select(KEY_CHARGES)
     for change in (None, update(KEY_CHARGES).values(charged_micro_usdc=1), delete(KEY_CHARGES)):
         if change is not None:
-            await office.database.write(lambda found, change=change: found.execute(change))
+            await office.change(change)
             await office.database.write(rebuild_receipts)
         stored = await office.database.read(lambda found: found.execute(query).all())
         assert {tuple(row) for row in stored} == expected
@@ -318,8 +321,8 @@ async def test_without_a_key_there_is_no_billing(office: Office, path: str) -> N
 @pytest.mark.parametrize(
     "query",
     ["start_time=x", "start_time=-1", "start_time=999999999999", "end_time=0", "end_time=%C2%B2", "group_by=node",
-     "api_key_id=key_1",     "bucket_width=1h", "limit=0", "limit=32", "limit=1&limit=2", "group_by=model&group_by[]=model", "format=xml",
-     "page=7", "page=page_", "page=page_x", "page=page_1&start_time=2"],
+     "api_key_id=key_1", "bucket_width=1h", "limit=0", "limit=32", "limit=1&limit=2", "group_by=model&group_by[]=model",
+     "format=xml", "page=7", "page=page_", "page=page_x", "page=page_1&start_time=2"],
 )  # fmt: skip
 async def test_usage_that_makes_no_sense_is_refused(office: Office, query: str) -> None:
     body = check_shape(await office.client.get(f"/usage?{query}"), 400, "invalid_request_error", "invalid_request")
