@@ -95,7 +95,7 @@ class Sender:
 
     def _ask(self, target: Target, headers: dict[str, bytes], raw: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = self._connection
-        connection.putrequest("POST", target.path, skip_accept_encoding=True)
+        connection.putrequest(target.operation.method, target.path, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.putheader("content-length", str(len(raw)))
@@ -136,12 +136,13 @@ def _targets(there: Running) -> Iterator[Target]:
         "/admin/v1/accounts": {"name": "ann", "credit": "1.5"},
         "/admin/v1/accounts/{account_id}/deposits": {"amount": "0.000001", "fund": "deposits"},
         "/admin/v1/accounts/{account_id}/keys": {"name": "new", "models": ["m"], "expires_in_days": 5},
+        "/admin/v1/keys/{key_id}": {"name": "old", "requests_per_minute": 60, "models": None},
         "/admin/v1/payouts": {"node_id": there.node_id, "amount": "0.000001", "reference": "wire-1"},
         "/admin/v1/orders": {"order": "e30=", "signature": "0" * 128},
     }
     for operation in OPERATIONS:
-        if operation.body is not None and operation.method == "POST":
-            path = operation.path.replace("{account_id}", there.account_id)
+        if operation.body is not None:
+            path = operation.path.replace("{account_id}", there.account_id).replace("{key_id}", "key_" + "0" * 16)
             yield Target(operation, path, bodies[operation.path])
 
 

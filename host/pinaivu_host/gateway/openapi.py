@@ -98,7 +98,7 @@ def _operation(one: Operation) -> Schema:
         "summary": one.summary,
         "security": _SECURITY[one.key],
         "parameters": [*map(_segment, one.segments.items()), *map(_parameter, one.parameters)],
-        "responses": {**_successes(one.answers), **_failures(one.all_errors())},
+        "responses": {**_successes(one), **_failures(one)},
     }
     if one.body is not None:
         shown["requestBody"] = {"required": True, "content": {JSON: {"schema": {"$ref": _REF + one.body.__name__}}}}
@@ -120,13 +120,13 @@ def _parameter(one: Parameter) -> Schema:
     return {"name": one.name, "in": one.where, "description": one.description, "schema": one.schema}
 
 
-def _successes(answers: Sequence[Success]) -> Schema:
+def _successes(one: Operation) -> Schema:
     shown: Schema = {}
-    for status, group in itertools.groupby(answers, key=lambda answer: answer.status):
+    for status, group in itertools.groupby(one.answers, key=lambda answer: answer.status):
         alike = list(group)
         shown[str(status)] = {
             "description": alike[0].description,
-            "headers": _headers([_ID, *(header for answer in alike for header in answer.headers)]),
+            "headers": _headers([_ID, *one.headers, *(header for answer in alike for header in answer.headers)]),
         }
         content = {answer.media_type: _content(answer) for answer in alike if answer.shape is not None}
         if content:
@@ -140,13 +140,12 @@ def _content(answer: Success) -> Schema:
     return {"schema": answer.shape | {"description": answer.description}}
 
 
-def _failures(kinds: Sequence[ErrorKind]) -> Schema:
-    return {
-        str(status): _failure(list(group)) for status, group in itertools.groupby(kinds, key=lambda kind: kind.status)
-    }
+def _failures(one: Operation) -> Schema:
+    by_status = itertools.groupby(one.all_errors(), key=lambda kind: kind.status)
+    return {str(status): _failure(list(group), one.headers) for status, group in by_status}
 
 
-def _failure(kinds: Sequence[ErrorKind]) -> Schema:
+def _failure(kinds: Sequence[ErrorKind], headers: Sequence[Header]) -> Schema:
     """All rows of one status. A header that only some of them have is not required."""
     shape = ValidationError if kinds[0].status == 422 else Error
     codes = {
@@ -155,7 +154,7 @@ def _failure(kinds: Sequence[ErrorKind]) -> Schema:
     }
     return {
         "description": "\n".join(f"* `{kind.code}`: {kind.when}" for kind in kinds),
-        "headers": _headers([_ID, *_constant_headers(kinds)]),
+        "headers": _headers([_ID, *headers, *_constant_headers(kinds)]),
         "content": {JSON: {"schema": {"allOf": [{"$ref": _REF + shape.__name__}, codes]}}},
     }
 

@@ -73,7 +73,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. The errors of keys, bodies and paths need not be named."""
+    """One method of one path; `headers` are of all its answers. Errors of keys, bodies and paths need not be named."""
 
     method: str
     path: str
@@ -84,6 +84,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
     errors: tuple[ErrorKind, ...] = ()
+    headers: tuple[Header, ...] = ()
     segments: Mapping[str, str] = field(default_factory=dict)
 
     def all_errors(self) -> list[ErrorKind]:

@@ -2,41 +2,16 @@
 
 from typing import Final, get_args
 
-from pydantic import BaseModel
-
 from pinaivu_host.gateway import receipt_list
-from pinaivu_host.gateway.chat_request import ChatRequest
-from pinaivu_host.gateway.completion_request import CompletionRequest
-from pinaivu_host.gateway.embeddings import EmbeddingsRequest
 from pinaivu_host.gateway.errors import (
-    BUDGET_EXCEEDED,
-    BUDGET_HELD,
-    CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
-    CREDIT_HELD,
-    IDEMPOTENCY_CONFLICT,
-    IDEMPOTENCY_IN_PROGRESS,
-    IDEMPOTENCY_RESULT_LOST,
-    INSUFFICIENT_CREDIT,
     INVALID_REQUEST,
-    MODEL_NOT_ALLOWED,
-    MODEL_NOT_FOUND,
-    NO_NODE_AVAILABLE,
     NO_SUCH_MODEL,
-    NODE_FAILED,
     NOT_FOUND,
     OVERLOADED,
-    PERMISSION_DENIED,
-    RATE_LIMIT_EXCEEDED,
     RECEIPT_NOT_FOUND,
-    REQUEST_OVER_LIMIT,
-    SHUTTING_DOWN,
-    TIMEOUT,
-    TOO_MANY_IDEMPOTENCY_KEYS,
-    UNSUPPORTED_IMAGE_URL,
     UNSUPPORTED_PARAMETER,
 )
-from pinaivu_host.gateway.idempotency_key import KEY_CHARACTERS_MAX, NAME
 from pinaivu_host.gateway.openapi_answers import (
     Alive,
     FreshAttestation,
@@ -50,11 +25,9 @@ from pinaivu_host.gateway.openapi_answers import (
     StatementPage,
     UsagePage,
 )
-from pinaivu_host.gateway.openapi_chat import ChatCompletion, Completion, Embeddings
+from pinaivu_host.gateway.openapi_asking import ASKED, TEXT
 from pinaivu_host.gateway.openapi_operation import Header, Operation, Parameter, Schema, Success
-from pinaivu_host.gateway.openapi_responses import Response
 from pinaivu_host.gateway.query import TIME_S_MAX
-from pinaivu_host.gateway.responses_request import ResponsesRequest
 from pinaivu_host.gateway.usage import DAYS_MAX, NEXT_PAGE
 from pinaivu_shared.bundle import Bundle
 from pinaivu_shared.receipt import Receipt
@@ -62,74 +35,8 @@ from pinaivu_shared.second_score import Transcript
 from pinaivu_shared.statement import StatementBundle
 from pinaivu_shared.terms import Outcome
 
-STREAM: Final = "text/event-stream"
-TEXT: Final[Schema] = {"type": "string"}
-TIME: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": TIME_S_MAX}
-SALT: Final = Header(
-    "x-pinaivu-salt", "Opens the receipt's commitments.", {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-)
-REPLAYED: Final = Header(
-    "idempotent-replayed",
-    "Where the answer is of an earlier request with the same key.",
-    {"const": "true"},
-    required=False,
-)
-IDEMPOTENCY_KEY: Final = Parameter(
-    NAME,
-    "The same key with the same body gets the same answer for 24 hours, and is charged once.",
-    {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS_MAX, "pattern": "^[ -~]*$"},
-    where="header",
-)
-ASKING: Final = (
-    INVALID_REQUEST,
-    UNSUPPORTED_PARAMETER,
-    UNSUPPORTED_IMAGE_URL,
-    CONTEXT_LENGTH_EXCEEDED,
-    MODEL_NOT_ALLOWED,
-    PERMISSION_DENIED,
-    IDEMPOTENCY_CONFLICT,
-    IDEMPOTENCY_IN_PROGRESS,
-    MODEL_NOT_FOUND,
-    INSUFFICIENT_CREDIT,
-    CREDIT_HELD,
-    RATE_LIMIT_EXCEEDED,
-    REQUEST_OVER_LIMIT,
-    BUDGET_EXCEEDED,
-    BUDGET_HELD,
-    TOO_MANY_IDEMPOTENCY_KEYS,
-    IDEMPOTENCY_RESULT_LOST,
-    NODE_FAILED,
-    NO_NODE_AVAILABLE,
-    COORDINATOR_UNAVAILABLE,
-    OVERLOADED,
-    SHUTTING_DOWN,
-    TIMEOUT,
-)
-"""How a request to a model can end."""
-
 _QUERY: Final = (INVALID_REQUEST, UNSUPPORTED_PARAMETER)
-
-
-def asking(path: str, summary: str, body: type[BaseModel], answer: type, events: str) -> Operation:
-    """A route that asks a model, whole or as a stream of `events`; "" where it cannot stream."""
-    answers = [Success(answer, description="The whole answer.", headers=(SALT, REPLAYED))]
-    if events:
-        answers.append(Success(TEXT, media_type=STREAM, description=events, headers=(SALT, REPLAYED)))
-    return Operation(
-        method="POST",
-        path=path,
-        tag="models",
-        summary=summary,
-        key="account",
-        parameters=(IDEMPOTENCY_KEY,),
-        body=body,
-        answers=tuple(answers),
-        errors=ASKING,
-    )
-
-
-def _events(chunk: str) -> str:
-    return f"Events: `data:` with a {chunk} each, at the end `data: [DONE]`; an Error if it breaks."
+TIME: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": TIME_S_MAX}
 
 
 def _limit(most: int, default: int) -> Parameter:
@@ -137,22 +44,7 @@ def _limit(most: int, default: int) -> Parameter:
 
 
 MODELS: Final = (
-    asking(
-        "/v1/chat/completions",
-        "Ask a model",
-        ChatRequest,
-        ChatCompletion,
-        _events("ChatCompletionChunk"),
-    ),
-    asking("/v1/completions", "Have a text continued", CompletionRequest, Completion, _events("CompletionChunk")),
-    asking(
-        "/v1/responses",
-        "Ask a model, in the shape of OpenAI's newer API",
-        ResponsesRequest,
-        Response,
-        "Events: `event:` with its type and `data:` with a ResponseEvent each.",
-    ),
-    asking("/v1/embeddings", "Have texts made vectors", EmbeddingsRequest, Embeddings, ""),
+    *ASKED,
     Operation(
         method="GET",
         path="/v1/models",
