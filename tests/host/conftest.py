@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.host.office import Office
 from tests.host.postgres import MISSING, PostgresServer, programs, running
 from tests.host.town import Town
 
@@ -64,3 +65,10 @@ async def openable(closed_town: Town) -> AsyncIterator[Town]:
     """A town whose settings the test decides before it opens it; closed for the test, which must have opened it."""
     yield closed_town
     await closed_town.close()
+
+
+@pytest.fixture
+async def office(database_url: str) -> AsyncIterator[Office]:
+    found = await Office(database_url).open()
+    yield found
+    await found.close()
