@@ -104,7 +104,7 @@ RECEIPT_NOT_FOUND: Final = ErrorKind(
 )
 NO_SUCH_MODEL: Final = ErrorKind(
     404, _REQUEST, "model_not_found",
-    when="`GET /v1/models/{model}`: no node offers the model right now.",
+    when="`GET /v1/models/{model}`: no node offers the model right now, or the key's list of models lacks it.",
     do="Take a model that `GET /v1/models` lists.",
 )
 METHOD_NOT_ALLOWED: Final = ErrorKind(

@@ -1,5 +1,7 @@
 """`GET /v1/models` and `/v1/models/{id}`: what nodes offer right now, in OpenAI's shape."""
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.types import Receive, Scope, Send
 
@@ -9,13 +11,14 @@ from pinaivu_host.gateway.errors import NO_SUCH_MODEL, ApiError
 from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.node_connections import NodeConnections
-from pinaivu_host.store.accounts import Accounts
+from pinaivu_host.store.accounts import Accounts, Caller
 from pinaivu_host.store.models import FirstQuotes
 
 
 class Models:
     """The models for which a standing quote exists, sorted; `created` is when the first was ever posted.
 
+    A key with a list of models is shown those of its list.
     `pricing`, which OpenAI does not have, is what `/v1/pricing` says of the model.
     """
 
@@ -24,17 +27,22 @@ class Models:
 
     async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """All of them."""
-        await authenticate(scope, self._accounts)
-        shown = [self._shown(model) for model in self._nodes.offered_models(now_ms())]
+        caller = await authenticate(scope, self._accounts)
+        shown = [self._shown(model) for model in self._visible(caller)]
         await self._send(scope, send, {"object": "list", "data": shown})
 
     async def one(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """The model named by the path, slashes and colons included."""
-        await authenticate(scope, self._accounts)
+        caller = await authenticate(scope, self._accounts)
         model = scope["path_params"]["model"]
-        if model not in self._nodes.offered_models(now_ms()):
-            raise ApiError(NO_SUCH_MODEL, f"the model {model[:100]!r} is not offered right now", param="model")
+        if model not in self._visible(caller):
+            message = f"the model {model[:100]!r} is not offered right now, or not to this API key"
+            raise ApiError(NO_SUCH_MODEL, message, param="model")
         await self._send(scope, send, self._shown(model))
+
+    def _visible(self, caller: Caller) -> Sequence[str]:
+        offered, allowed = self._nodes.offered_models(now_ms()), caller.terms.models
+        return [model for model in offered if model in allowed] if allowed else offered
 
     def _shown(self, model: str) -> dict[str, object]:
         created_s = self._first_quotes.first_s(model)
