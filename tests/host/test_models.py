@@ -42,5 +42,5 @@ async def test_a_key_with_a_list_of_models_is_shown_those_of_its_list(town: Town
                 assert answer.json()["id"] == model
             else:
                 check_shape(answer, 404, "invalid_request_error", "model_not_found")
-    prices = (await client.get("/v1/pricing")).json()["data"]
+    prices = (await town.client().get("/v1/pricing")).json()["data"]
     assert [one["id"] for one in prices] == ["a/b:1", "m"], "they are public"
