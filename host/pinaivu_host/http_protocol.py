@@ -7,9 +7,9 @@ and any number of connections.
 import asyncio
 from typing import Any, Final
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from pinaivu_host.gateway.errors import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS, ApiError
 from pinaivu_host.gateway.order import new_request_id
 from pinaivu_host.gateway.responses import JSON
 
@@ -38,7 +38,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         if len(self.connections) > self.connections_max:
-            self._refuse(503, "too_many_connections", "this gateway has too many open connections, try again")
+            self._refuse(ApiError(TOO_MANY_CONNECTIONS, "this gateway has too many open connections, try again"))
         else:
             self._expect_head()
 
@@ -54,7 +54,7 @@ class BoundedHttp(HttpToolsProtocol):
         if not self._awaits_head():
             self._head_bytes = 0
         elif self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(431, "head_too_large", f"the head of a request may have {HEAD_BYTES_MAX} bytes")
+            self._refuse(ApiError(HEAD_TOO_LARGE, f"the head of a request may have {HEAD_BYTES_MAX} bytes"))
         elif self._deadline is None:
             self._expect_head()
 
@@ -90,14 +90,16 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.close()
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, error: ApiError) -> None:
+        """Answer without a request, in the same shape as all errors."""
         request_id = new_request_id()
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        error = {"message": message, "type": kind, "param": None, "code": code}
-        body = msgspec.json.encode({"error": error, "request_id": request_id})
-        head = (
-            f"content-type: {JSON}\r\nx-request-id: {request_id}\r\nretry-after: 1\r\nconnection: close\r\n"
-            f"content-length: {len(body)}\r\n\r\n"
+        body = error.body(request_id)
+        headers = (
+            ("content-type", JSON),
+            ("x-request-id", request_id),
+            *error.headers,
+            ("content-length", str(len(body))),
         )
-        self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[error.kind.status] + head.encode() + b"\r\n" + body)
         self.transport.close()

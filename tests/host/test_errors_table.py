@@ -14,8 +14,10 @@ from tests.host.keyed import ask
 from tests.host.shape import check_shape
 from tests.host.town import ADMIN_KEY, CONFIGURATION, Town, request
 
+from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.gateway import errors
 from pinaivu_host.gateway.errors import TABLE, ErrorKind
+from pinaivu_host.http_protocol import HEAD_BYTES_MAX
 from pinaivu_host.store.idempotency import KeyStore, KeyUse
 from pinaivu_shared.configuration import JobLimits
 from pinaivu_shared.wire.link import OpenJob
@@ -165,9 +167,28 @@ async def _no_operator_key(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Resp
 async def _slow_body(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr("pinaivu_host.gateway.body.BODY_LIMIT_S", 0.05)
     await town.open()
+    begun = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {town.key}\r\n"
+    return await written(town, f"{begun}content-length: 9\r\n\r\n".encode())
+
+
+@provokes(errors.HEAD_TOO_LARGE)
+async def _long_head(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    await town.open()
+    return await written(town, b"GET /healthz HTTP/1.1\r\nx-long: " + b"x" * HEAD_BYTES_MAX)
+
+
+@provokes(errors.TOO_MANY_CONNECTIONS)
+async def _no_place(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
+    town.edge = EdgeSettings(connections_max=1)
+    await town.open()
+    assert (await town.client().get("/healthz")).status_code == 200, "its connection stays open"
+    return await written(town, b"")
+
+
+async def written(town: Town, sent_bytes: bytes) -> httpx.Response:
+    """What the gateway answers to these bytes, before it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", town.port)
-    writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {town.key}\r\n".encode())
-    writer.write(b"content-length: 9\r\n\r\n")
+    writer.write(sent_bytes)
     head, _, content = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     status, *lines = head.decode().split("\r\n")

@@ -167,6 +167,11 @@ MODEL_NOT_FOUND: Final = ErrorKind(
     when="A request is to a model that this market does not have.",
     do="Take a model that `GET /v1/models` lists.",
 )
+HEAD_TOO_LARGE: Final = ErrorKind(
+    431, _REQUEST, "head_too_large", (_CLOSE,),
+    when="The request's line and headers together are too large, on any path.",
+    do="Send fewer or shorter headers; cookies are of no use here.",
+)
 INSUFFICIENT_CREDIT: Final = ErrorKind(
     429, "rate_limit_error", "insufficient_credit", (("retry-after", "60"), _NO_RETRY),
     when="What the account has left does not pay for the request.",
@@ -231,6 +236,11 @@ OVERLOADED: Final = ErrorKind(
     503, _SERVER, "overloaded", (_SOON,),
     when="So much is asked for at this moment that this request was turned away.",
     do="Wait for `Retry-After` and try again.",
+)
+TOO_MANY_CONNECTIONS: Final = ErrorKind(
+    503, _SERVER, "too_many_connections", (_SOON, _CLOSE),
+    when="This gateway has as many open connections as it takes, whatever is asked on them.",
+    do="Wait for `Retry-After` and try again; use one connection for many requests.",
 )
 SHUTTING_DOWN: Final = ErrorKind(
     503, _SERVER, "shutting_down", (_SOON, _CLOSE),
