@@ -60,6 +60,7 @@ async def test_an_unknown_model_is_422_on_chat_and_404_in_the_list(town: Town) -
     for model in ("gpt-9", "x" * 300, "ü"):
         body = check_shape(await town.chat(model=model), 422, "invalid_request_error", "model_not_found")
         assert body["error"]["param"] == "model"
+        assert [one["loc"] for one in body["detail"]] == [["body", "model"]]
     response = await town.client().get("/v1/models/gpt-9")
     check_shape(response, 404, "invalid_request_error", "model_not_found")
 
@@ -70,11 +71,21 @@ async def test_no_node_is_503_with_retry_after(town: Town) -> None:
     assert response.headers["retry-after"] == "1"
 
 
-async def test_a_conversation_beyond_every_context_is_400(town: Town) -> None:
+@pytest.mark.parametrize(
+    ("path", "param", "content"),
+    [
+        ("/v1/chat/completions", "messages", [{"role": "user", "content": "x" * 900_000}]),
+        ("/v1/completions", "prompt", "x" * 900_000),
+        ("/v1/responses", "input", "x" * 900_000),
+    ],
+)
+async def test_what_is_beyond_every_context_is_400_and_names_its_parameter(
+    town: Town, path: str, param: str, content: object
+) -> None:
     await town.node()
-    messages = [{"role": "user", "content": "x" * 900_000}]
-    body = check_shape(await town.chat(messages=messages), 400, "invalid_request_error", "context_length_exceeded")
-    assert body["error"]["param"] == "messages"
+    answer = await town.client().post(path, json={"model": "m", param: content})
+    body = check_shape(answer, 400, "invalid_request_error", "context_length_exceeded")
+    assert body["error"]["param"] == param
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,8 @@ async def test_what_is_not_json_by_its_type_is_415(town: Town, media_type: str, 
     response = await town.client().post("/v1/chat/completions", content=content, headers=headers)
     assert response.status_code == status, response.text
     if status == 415:
-        check_shape(response, 415, "invalid_request_error", "unsupported_media_type")
+        body = check_shape(response, 415, "invalid_request_error", "unsupported_media_type")
+        assert "-H 'Content-Type: application/json'" in body["error"]["message"]
 
 
 async def test_plain_text_that_is_no_json_is_415(town: Town) -> None:

@@ -8,6 +8,8 @@ import pytest
 from tests.host.fake_node import FakeNode, Offered, echoing
 from tests.host.town import CONFIGURATION, Town
 
+from pinaivu_host.gateway.failures import MESSAGES
+from pinaivu_host.metrics import REASONS
 from pinaivu_shared.configuration import JobLimits
 from pinaivu_shared.quality import is_failure
 from pinaivu_shared.receipt import Receipt
@@ -166,8 +168,25 @@ async def test_after_the_first_token_a_whole_answer_is_502(town: Town, script: A
     await town.node(script)
     response = await town.chat()
     assert response.status_code == 502
-    assert response.json()["error"]["type"] == "server_error"
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "node_failed")
+    assert error["message"] in MESSAGES.values(), "in words, and no code"
     assert "x-pinaivu-salt" in response.headers
+
+
+def test_every_reason_of_a_failure_has_words_for_the_caller() -> None:
+    not_the_nodes = {"client_disconnected", "client_stalled", "shutting_down", "abandoned", "host_restarted"}
+    paid_or_declined = {name for name in REASONS if name.startswith(("usage_", "prompt_"))} | {
+        "credit_limit",
+        "empty_answer",
+        "false_decline",
+        "not_accepted",
+        "nothing_delivered",
+    }
+    assert set(MESSAGES) >= REASONS - not_the_nodes - paid_or_declined - {"timeout"}
+    for reason, message in MESSAGES.items():
+        assert reason not in message
+        assert "_" not in message
 
 
 @pytest.mark.parametrize(
@@ -188,6 +207,23 @@ async def test_what_a_node_cannot_do_is_the_callers_mistake(
     assert response.status_code == 400
     assert (response.json()["error"]["code"], response.json()["error"]["param"]) == (code, param)
     assert [command.reason for command in town.enclave.all_of(ReportFailure)] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/embeddings", {"input": ["hi"]}),
+    ],
+)
+async def test_what_is_too_long_for_the_node_names_the_parameter_of_its_endpoint(
+    town: Town, path: str, body: dict[str, Any]
+) -> None:
+    await town.node(lambda offered: offered.decline("context_length_exceeded"))
+    response = await town.client().post(path, json={"model": "m", **body})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert [response.json()["error"]["param"]] == [*body]
 
 
 @pytest.mark.parametrize("reason", ["context_length_exceeded", "unsupported_request"])

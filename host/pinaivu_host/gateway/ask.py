@@ -47,6 +47,7 @@ class Ask:
 
     `forwarded` is what a node gets of it. `max_tokens` is over all `choices` together, 0 where the caller set no limit.
     `needs` are sorted. `keeps_logprobs` says that log-probabilities are kept to the end, `stream` that they need not.
+    `content_param` is the parameter that has what the model is to read, and at fault where that is too long.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Ask:
     stream: bool = False
     keeps_logprobs: bool = False
     has_tier: bool = False
+    content_param: str = "messages"
 
     def new_answer(self) -> Answer:
         """An answer to it with nothing in it yet."""

@@ -5,6 +5,7 @@ queues of its own, so that an account that is short of credit holds up nobody el
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
 from pinaivu_shared.terms import Capabilities, Capability
 from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
+
+logger = logging.getLogger(__name__)
 
 _NEEDED: Final[Mapping[Capability, tuple[str, str]]] = {
     "chat": ("model", "chat completions"),
@@ -99,8 +102,7 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
     try:
         result = await market.link.ask(order.command)
     except CommandRefusedError as error:
-        kind = OVERLOADED if error.refusal == "market_full" else COORDINATOR_UNAVAILABLE
-        raise ApiError(kind, f"the coordinator takes no new jobs: {error.refusal}") from error
+        raise _not_opened(error) from error
     match result:
         case Awarded():
             return result
@@ -110,26 +112,31 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
             return _credit(market, order)
         case _:
             market.metrics.refused(result.reason if isinstance(result, JobRefused) else "")
-            raise _refusal(result, order.command.model, order.command.needs)
+            raise _refusal(result, order)
 
 
-def _refusal(result: Result, model: str, needs: Capabilities) -> ApiError:
+def _refusal(result: Result, order: Order) -> ApiError:
     """What the caller is told where waiting does not help."""
+    model = order.command.model
     match result:
         case JobRefused(reason="insufficient_credit"):
             return ApiError(INSUFFICIENT_CREDIT, "what this account has left does not pay for this request")
         case JobRefused(reason="unknown_model"):
             return unknown_model(model)
         case JobRefused(reason="no_capable_node"):
-            return _incapable(model, needs)
+            return _incapable(model, order.command.needs)
         case JobRefused(reason="context_length_exceeded"):
-            return ApiError(
-                CONTEXT_LENGTH_EXCEEDED,
-                "the conversation is longer than the context of every node that offers this model",
-                param="messages",
-            )
+            message = "this is longer than the context of every node that offers the model"
+            return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.content_param)
         case _:
             return ApiError(NO_NODE_AVAILABLE, f"no node offers {model!r} right now, try again")
+
+
+def _not_opened(error: CommandRefusedError) -> ApiError:
+    if error.refusal == "market_full":
+        return ApiError(OVERLOADED, "as many requests run as the coordinator takes, try again")
+    logger.error("job not opened", extra={"kv": {"refusal": error.refusal}})
+    return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator did not take this request, try again")
 
 
 def _incapable(model: str, needs: Capabilities) -> ApiError:

@@ -26,7 +26,8 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
     """The whole body of what may be JSON; ApiError (408, 413, 415) or CallerGoneError."""
     media_type = _media_type(scope)
     if not _may_be_json(media_type):
-        raise ApiError(UNSUPPORTED_MEDIA_TYPE, f"content type {media_type[:100]!r} is not application/json")
+        hint = "with curl, send -H 'Content-Type: application/json'"
+        raise ApiError(UNSUPPORTED_MEDIA_TYPE, f"content type {media_type[:100]!r} is not application/json; {hint}")
     raw = await _read(scope, receive, max_bytes)
     if media_type == "text/plain" and not raw.lstrip().startswith(b"{"):
         raise ApiError(UNSUPPORTED_MEDIA_TYPE, "text/plain is accepted only where it holds a JSON object")

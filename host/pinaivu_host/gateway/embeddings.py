@@ -55,6 +55,7 @@ def read_embeddings(body: dict[str, Any]) -> Ask:
         forwarded={**forwarded_part(body), "input": texts},
         needs=("embeddings",),
         shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
+        content_param="input",
     )
 
 

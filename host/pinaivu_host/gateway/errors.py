@@ -59,8 +59,8 @@ UNSUPPORTED_IMAGE_URL: Final = ErrorKind(
 )
 CONTEXT_LENGTH_EXCEEDED: Final = ErrorKind(
     400, _REQUEST, "context_length_exceeded",
-    when="The conversation is longer than the context of every node that offers the model.",
-    do="Shorten the conversation, or ask another model.",
+    when="What `param` names is longer than the context of every node that offers the model.",
+    do="Shorten it, or ask another model.",
 )
 MISSING_API_KEY: Final = ErrorKind(
     401, "authentication_error", "missing_api_key", (("www-authenticate", "Bearer"),),
@@ -145,7 +145,7 @@ REQUEST_TOO_LARGE: Final = ErrorKind(
 UNSUPPORTED_MEDIA_TYPE: Final = ErrorKind(
     415, _REQUEST, "unsupported_media_type",
     when="By its content type the body is not JSON.",
-    do="Send `Content-Type: application/json`.",
+    do="Send `Content-Type: application/json`; curl's `-d` alone does not.",
 )
 INVALID_JSON: Final = ErrorKind(
     422, _REQUEST, "invalid_json",

@@ -30,6 +30,7 @@ from pinaivu_host.gateway.errors import (
     UNSUPPORTED_PARAMETER,
     ApiError,
 )
+from pinaivu_host.gateway.failures import message_of
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.rate_limits import Admission
@@ -88,7 +89,7 @@ class Job:
             except AttemptFailedError as failed:
                 awarded = await self._next_award(awarded, failed.reason, otherwise=_no_answer(failed.reason))
             except DeclinedError as declined:  # the caller's mistake, if every node says so
-                mistake = _callers_mistake(declined.decline)
+                mistake = _callers_mistake(declined.decline, self._order)
                 awarded = await self._next_award(awarded, declined.decline.reason, otherwise=mistake)
             except AnswerBrokenError as broken:
                 await self._settle_broken(attempt, broken.reason)
@@ -129,7 +130,7 @@ class Job:
         delivery = await self._delivery(attempt, complete=True)
         receipt = await self._settlement.settle(Ending("completed", "", delivery, attempt.proof))
         if receipt.outcome != "completed":
-            raise ApiError(NODE_FAILED, f"the node's proof does not hold: {receipt.reason}")
+            raise ApiError(NODE_FAILED, message_of(receipt.reason))
         return receipt
 
     async def _settle_broken(self, attempt: Attempt, reason: str) -> NoReturn:
@@ -155,15 +156,14 @@ class Job:
         )
 
 
-def _callers_mistake(decline: Decline) -> ApiError:
+def _callers_mistake(decline: Decline, order: Order) -> ApiError:
     if decline.reason == "context_length_exceeded":
-        return ApiError(
-            CONTEXT_LENGTH_EXCEEDED, "the conversation is longer than the model's context", param="messages"
-        )
+        message = "this is longer than the model's context"
+        return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.content_param)
     return ApiError(UNSUPPORTED_PARAMETER, "the node's engine does not support this request")
 
 
 def _no_answer(reason: str) -> ApiError:
     if reason == "timeout":
         return ApiError(TIMEOUT, "no node answered in time")
-    return ApiError(NODE_FAILED, f"the node failed: {reason}")
+    return ApiError(NODE_FAILED, message_of(reason))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
-from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError
+from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError, Detail
 from pinaivu_host.store.accounts import Caller
 from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, forwarded_commitment, request_commitment
 from pinaivu_shared.errors import VerificationError
@@ -60,6 +60,6 @@ def make_order(request_id: str, body: dict[str, Any], ask: Ask, caller: Caller) 
 
 def unknown_model(model: str) -> ApiError:
     """The error for a model that the market does not list."""
-    return ApiError(
-        MODEL_NOT_FOUND, f"the model {model[:100]!r} does not exist here; GET /v1/models lists them", param="model"
-    )
+    message = f"the model {model[:100]!r} does not exist here; GET /v1/models lists them"
+    detail = (Detail(("body", "model"), message, MODEL_NOT_FOUND.code),)
+    return ApiError(MODEL_NOT_FOUND, message, param="model", detail=detail)

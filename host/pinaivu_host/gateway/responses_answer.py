@@ -56,6 +56,7 @@ def read_response(body: dict[str, Any]) -> Ask:
         stream=bool(asked.stream),
         keeps_logprobs=asked.wants_logprobs(),
         has_tier=asked.service_tier is not None,
+        content_param="input",
     )
 
 
