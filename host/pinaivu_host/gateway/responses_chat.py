@@ -31,6 +31,8 @@ STATEFUL: Final[Mapping[str, str]] = {
     "prompt": "no prompts are kept here: send instructions and input",
 }
 
+NOT_KEPT: Final = "no items are kept here: send the item itself, as clients do with store: false"
+
 
 def chat_of(asked: ResponsesRequest) -> dict[str, Any]:
     """The body of a chat completion that asks for the same."""
@@ -81,6 +83,8 @@ def _add_items(messages: list[dict[str, Any]], items: Iterable[Item]) -> None:
             case OutputItem():
                 output = _content(item.output, number)
                 messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
+            case OtherItem(type="item_reference"):
+                raise ApiError(UNSUPPORTED_PARAMETER, NOT_KEPT, param=f"input.{number}")
             case OtherItem():
                 raise ApiError(
                     UNSUPPORTED_PARAMETER, f"items of type {item.type[:50]} are not supported", param=f"input.{number}"
