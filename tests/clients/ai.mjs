@@ -1,7 +1,7 @@
-// The unmodified AI SDK with each of its two providers that speak chat completions: `openai-compatible` and `openai`.
+// The unmodified AI SDK: its provider `openai-compatible`, and `openai` with chats and with responses, its default.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateObject, generateText, jsonSchema, stepCountIs, streamObject, streamText, tool } from "ai";
+import { embedMany, generateObject, generateText, jsonSchema, stepCountIs, streamObject, streamText, tool } from "ai";
 import { counting, deserted, given, network, report, shown } from "./report.mjs";
 
 const prompt = given.text;
@@ -13,16 +13,21 @@ const tools = {
 function compatible(place, options = {}) {
   const names = { name: "pinaivu", includeUsage: true, supportsStructuredOutputs: true };
   const found = createOpenAICompatible({ ...names, baseURL: place.base_url, apiKey: place.api_key, ...options });
-  return (model) => found(model);
+  return { of: (model) => found(model), embedding: (model) => found.textEmbeddingModel(model) };
 }
 
 function openai(place, options = {}) {
   const found = createOpenAI({ baseURL: place.base_url, apiKey: place.api_key, ...options });
-  return (model) => found.chat(model);
+  return { of: (model) => found.chat(model), embedding: (model) => found.textEmbeddingModel(model) };
 }
 
-const provider = { compatible, openai }[given.provider];
-const models = provider(network);
+function responses(place, options = {}) {
+  const found = createOpenAI({ baseURL: place.base_url, apiKey: place.api_key, ...options });
+  return { of: (model) => found(model), embedding: (model) => found.embedding(model) };
+}
+
+const provider = { compatible, openai, responses }[given.provider];
+const { of: models, embedding } = provider(network);
 
 async function streamed(options) {
   const errors = [];
@@ -35,7 +40,7 @@ async function streamed(options) {
 await report({
   async answer() {
     const { text, finishReason, usage, response } = await generateText({ model: models("echo"), prompt });
-    return { text, finishReason, usage, requestId: response.headers["x-request-id"], body: response.body.request_id };
+    return { text, finishReason, usage, requestId: response.headers["x-request-id"], body: response.body };
   },
   async stream() {
     const { text, errors, stream } = await streamed({ model: models("echo"), prompt });
@@ -61,7 +66,21 @@ await report({
     for await (const partial of partialObjectStream) if (!partial) throw new Error("no partial object");
     return object;
   },
-  wrongKey: () => generateText({ model: provider(network, { apiKey: "sk-pnv-wrong" })("echo"), prompt, maxRetries: 0 }),
+  async conversation() {
+    const settings = { model: models("echo"), maxRetries: 0, providerOptions: { openai: { store: false } } };
+    const first = [{ role: "user", content: "one two" }];
+    const { response } = await generateText({ ...settings, messages: first });
+    const messages = [...first, ...response.messages, { role: "user", content: "three" }];
+    const { text, usage } = await generateText({ ...settings, messages });
+    const kept = { ...settings, providerOptions: {} };
+    const defaults = await generateText({ ...kept, messages }).then(({ text }) => ({ text }), (error) => ({ thrown: shown(error) }));
+    return { text, inputTokens: usage.inputTokens, defaults };
+  },
+  async embeddings() {
+    const { embeddings, usage } = await embedMany({ model: embedding("echo"), values: [prompt, "another"] });
+    return { lengths: embeddings.map((vector) => vector.length), first: embeddings[0], usage };
+  },
+  wrongKey: () => generateText({ model: provider(network, { apiKey: "sk-pnv-wrong" }).of("echo"), prompt, maxRetries: 0 }),
   unknownModel: () => generateText({ model: models("no-such-model"), prompt }),
   temperature: () => generateText({ model: models("echo"), prompt, temperature: 3 }),
   async brokenOff() {
@@ -70,7 +89,7 @@ await report({
   },
   async retried() {
     const fetch = counting();
-    const model = provider(deserted, { fetch })("echo");
+    const model = provider(deserted, { fetch }).of("echo");
     const error = await generateText({ model, prompt, maxRetries: 1 }).catch((thrown) => thrown);
     return { calls: fetch.calls, ...shown(error) };
   },
@@ -80,7 +99,7 @@ await report({
     let requestId = null;
     for await (const part of stream.fullStream) {
       if (part.type === "text-delta") leaving.abort();
-      if (part.type === "raw") requestId ??= part.rawValue.request_id;
+      if (part.type === "raw") requestId ??= part.rawValue.request_id ?? part.rawValue.response?.id.replace("resp_", "req_");
     }
     return requestId;
   },

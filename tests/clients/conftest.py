@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+import openai
 import pytest
 from tests.clients.engine import running_engine
 from tests.network.conftest import Description, http, running, wait_for_receipt
@@ -39,6 +40,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Description]:
 def deserted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Description]:
     """A network that knows the model `echo` and has no node: each request is a 503 with `Retry-After: 1`."""
     with running(tmp_path_factory.mktemp("deserted"), "echo", nodes=0) as found:
+        yield found
+
+
+@pytest.fixture
+def client(network: Description) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=network["base_url"], api_key=network["api_key"]) as found:
         yield found
 
 

@@ -2,11 +2,13 @@
 
 | model | answers with |
 |---|---|
-| `echo`, `llama3.2:3b`, `pinaivu/echo:1` | the last user message |
+| `echo`, `llama3.2:3b`, `pinaivu/echo:1`, `text-embedding-3-small` | the last user message, or the prompt |
 | `slow` | a hundred thousand words, one each 20 ms |
 | `breaks` | an error after three words |
 | `caller` | a call of the first tool with the last user message as arguments, and then what the tool returned |
 | `structured` | the last user message where a JSON schema is asked for, and a refusal where none is |
+
+All but the last two are the node's echo engine, which counts what it says, and makes embeddings as well.
 """
 
 import json
@@ -28,7 +30,7 @@ from pinaivu_node.engines.echo_settings import EchoSettings, Fault
 
 SLOW: Final = EchoSettings(tokens=100_000, token_interval_ms=20)
 BREAKS: Final = EchoSettings(tokens=10, fault=Fault("error_after_tokens", 3))
-NAMES: Final = ("echo", "llama3.2:3b", "pinaivu/echo:1")
+NAMES: Final = ("echo", "llama3.2:3b", "pinaivu/echo:1", "text-embedding-3-small")
 
 
 class Models:
@@ -65,7 +67,7 @@ async def answer(request: Request) -> StreamingResponse:
         deltas, reason = [{"content": "no schema was asked for"}], "stop"
     else:
         deltas, reason = [{"content": _text(last["content"])}], "stop"
-    return StreamingResponse(_events(deltas, reason), media_type="text/event-stream")
+    return StreamingResponse(_events(deltas, reason, body.get("n") or 1), media_type="text/event-stream")
 
 
 def _call(name: str, arguments: str) -> list[dict[str, Any]]:
@@ -75,11 +77,13 @@ def _call(name: str, arguments: str) -> list[dict[str, Any]]:
     return [{"tool_calls": [piece]} for piece in (begun, *rest)]
 
 
-async def _events(deltas: Sequence[dict[str, Any]], reason: str) -> AsyncIterator[str]:
-    for delta in ({"role": "assistant", "content": ""}, *deltas):
-        yield _event([{"index": 0, "delta": delta, "finish_reason": None}])
-    yield _event([{"index": 0, "delta": {}, "finish_reason": reason}])
-    tokens = len(deltas)
+async def _events(deltas: Sequence[dict[str, Any]], reason: str, choices: int) -> AsyncIterator[str]:
+    """The same answer so many times."""
+    for index in range(choices):
+        for delta in ({"role": "assistant", "content": ""}, *deltas):
+            yield _event([{"index": index, "delta": delta, "finish_reason": None}])
+        yield _event([{"index": index, "delta": {}, "finish_reason": reason}])
+    tokens = len(deltas) * choices
     yield _event([], usage={"prompt_tokens": 4, "completion_tokens": tokens, "total_tokens": 4 + tokens})
     yield "data: [DONE]\n\n"
 
@@ -94,7 +98,8 @@ def _text(content: str | list[dict[str, str]]) -> str:
 
 
 def _entry(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "tests", "max_model_len": 131_072}
+    """As the echo engine says it, which the node takes to be capable of all a chat can need."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pinaivu", "max_model_len": 131_072}
 
 
 @contextmanager

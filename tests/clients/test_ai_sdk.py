@@ -1,4 +1,7 @@
-"""The unmodified AI SDK, with its provider for compatible APIs and with its provider for OpenAI (`.chat()`)."""
+"""The unmodified AI SDK: its provider for compatible APIs, and its provider for OpenAI with `.chat()` and without.
+
+Without, it posts to `/v1/responses`.
+"""
 
 from typing import Any
 
@@ -7,14 +10,25 @@ from tests.clients.conftest import TEXT, outcome_of
 from tests.clients.javascript import reported
 from tests.network.conftest import Description
 
+from pinaivu_node.engines.echo_embeddings import DIMENSIONS, unit_vector
 
-@pytest.fixture(scope="module", params=["compatible", "openai"])
-def found(network: Description, deserted: Description, request: pytest.FixtureRequest) -> dict[str, Any]:
-    return reported("ai.mjs", network, deserted, provider=request.param)
+
+@pytest.fixture(scope="module", params=["compatible", "openai", "responses"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def found(network: Description, deserted: Description, provider: str) -> dict[str, Any]:
+    return reported("ai.mjs", network, deserted, provider=provider)
 
 
 def test_an_unstreamed_answer_is_the_engines(found: dict[str, Any]) -> None:
     assert (found["answer"]["text"], found["answer"]["finishReason"]) == (TEXT, "stop")
+
+
+def test_each_provider_asks_the_endpoint_it_is_here_for(found: dict[str, Any], provider: str) -> None:
+    assert found["answer"]["body"]["object"] == ("response" if provider == "responses" else "chat.completion")
 
 
 def test_a_stream_carries_the_same_text_and_usage(found: dict[str, Any]) -> None:
@@ -37,8 +51,27 @@ def test_an_object_is_generated_by_its_schema(found: dict[str, Any]) -> None:
     assert found["object"] == found["streamedObject"] == {"city": "Zürich"}
 
 
+def test_a_conversation_goes_on_with_the_messages_of_its_answer(found: dict[str, Any], provider: str) -> None:
+    """With responses only when told that nothing is stored: else the SDK sends references, and is told what to do."""
+    conversation = found["conversation"]
+    assert (conversation["text"], conversation["inputTokens"]) == ("three", 5)
+    if provider == "responses":
+        thrown = conversation["defaults"]["thrown"]
+        assert (thrown["statusCode"], thrown["data"]["error"]["code"]) == (400, "unsupported_parameter")
+        assert "store: false" in thrown["message"]
+    else:
+        assert conversation["defaults"] == {"text": "three"}
+
+
+def test_every_text_gets_a_vector(found: dict[str, Any]) -> None:
+    embeddings = found["embeddings"]
+    assert embeddings["lengths"] == [DIMENSIONS, DIMENSIONS]
+    assert embeddings["first"] == pytest.approx(unit_vector(TEXT, DIMENSIONS), abs=1e-6)
+    assert embeddings["usage"]["tokens"] == len(TEXT.split()) + 1
+
+
 def test_the_request_id_is_in_body_and_header(found: dict[str, Any]) -> None:
-    assert found["answer"]["requestId"] == found["answer"]["body"]
+    assert found["answer"]["requestId"] == found["answer"]["body"]["request_id"]
 
 
 def test_the_receipt_is_there_under_the_request_id(found: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ import pytest
 from tests.clients.conftest import TEXT, outcome_of
 from tests.network.conftest import Description
 
+from pinaivu_node.engines.echo_embeddings import DIMENSIONS, unit_vector
+
 BODY: dict[str, Any] = {"model": "echo", "messages": [{"role": "user", "content": TEXT}]}
 JSON = ("--header", "Content-Type: application/json")
 
@@ -68,6 +70,37 @@ def test_a_body_that_expects_a_100_is_read(network: Description, tmp_path: Path)
     expecting = ("--header", "Expect: 100-continue")
     _, _, rest = curl(network, "/chat/completions", "--json", f"@{tmp_path}/request.json", *expecting)
     assert rest.startswith("HTTP/1.1 200 ")
+
+
+def test_a_prompt_is_continued(network: Description) -> None:
+    body = json.dumps({"model": "echo", "prompt": TEXT})
+    status, headers, printed = curl(network, "/completions", *JSON, "--data", body)
+    answer = json.loads(printed)
+    assert (status, answer["choices"][0]["text"]) == (200, TEXT)
+    assert headers["x-request-id"] == answer["request_id"]
+
+
+def test_texts_become_numbers(network: Description) -> None:
+    body = json.dumps({"model": "echo", "input": [TEXT, "another"]})
+    status, _, printed = curl(network, "/embeddings", *JSON, "--data", body)
+    vectors = [one["embedding"] for one in json.loads(printed)["data"]]
+    assert (status, [len(vector) for vector in vectors]) == (200, [DIMENSIONS, DIMENSIONS])
+    assert vectors[0] == pytest.approx(unit_vector(TEXT, DIMENSIONS), abs=1e-6)
+
+
+def test_a_response_is_given_whole_and_as_events(network: Description) -> None:
+    body = {"model": "echo", "input": TEXT}
+    status, headers, printed = curl(network, "/responses", *JSON, "--data", json.dumps(body))
+    whole = json.loads(printed)
+    assert (status, whole["output"][0]["content"][0]["text"]) == (200, TEXT)
+    assert headers["x-request-id"] == whole["request_id"]
+    _, headers, printed = curl(
+        network, "/responses", *JSON, "--no-buffer", "--data", json.dumps({**body, "stream": True})
+    )
+    *_, last, end = printed.split("\n\n")
+    name, data = last.split("\n")
+    assert (headers["content-type"], name, end) == ("text/event-stream; charset=utf-8", "event: response.completed", "")
+    assert json.loads(data.removeprefix("data: "))["response"]["usage"] == whole["usage"]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import httpx
 import openai
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import SecretStr
 from tests.clients.conftest import TEXT, outcome_of
 from tests.clients.weather import ARGUMENTS, HISTORY, TOOL, City
 from tests.network.conftest import Description
+
+from pinaivu_node.engines.echo_embeddings import DIMENSIONS, unit_vector
 
 
 def chat_of(network: Description, model: str = "echo", **options: Any) -> ChatOpenAI:
@@ -73,6 +75,63 @@ def test_a_streamed_tool_call_is_put_together(network: Description) -> None:
 def test_structured_output_is_parsed(network: Description, method: Any, model: str) -> None:
     structured = chat_of(network, model).with_structured_output(City, method=method)
     assert structured.invoke(ARGUMENTS) == City(city="Zürich")
+
+
+def test_a_response_is_the_engines_streamed_and_not(network: Description) -> None:
+    chat = chat_of(network, use_responses_api=True)
+    answer = chat.invoke(TEXT)
+    assert (answer.text, answer.response_metadata["object"]) == (TEXT, "response")
+    whole: Any = functools.reduce(operator.add, chat.stream(TEXT))
+    assert (whole.text, whole.usage_metadata) == (TEXT, answer.usage_metadata)
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] == len(TEXT.split())
+
+
+def test_a_conversation_goes_on_by_responses(network: Description) -> None:
+    chat = chat_of(network, use_responses_api=True)
+    history = [SystemMessage("You are brief."), HumanMessage("one two"), chat.invoke("one two"), HumanMessage("three")]
+    assert chat.invoke(history).text == "three"
+
+
+def test_a_tool_is_called_by_responses_and_its_result_understood(network: Description) -> None:
+    chat = chat_of(network, "caller", use_responses_api=True).bind_tools([TOOL])
+    asked = chat.invoke(ARGUMENTS)
+    streamed: Any = functools.reduce(operator.add, chat.stream(ARGUMENTS))
+    assert [call["args"] for call in (*asked.tool_calls, *streamed.tool_calls)] == [{"city": "Zürich"}] * 2
+    (call,) = asked.tool_calls
+    answer = chat.invoke([HumanMessage(ARGUMENTS), asked, ToolMessage("rain", tool_call_id=call["id"])])
+    assert answer.text == "rain"
+
+
+def test_structured_output_of_a_response_is_parsed(network: Description) -> None:
+    structured = chat_of(network, "structured", use_responses_api=True).with_structured_output(City)
+    assert structured.invoke(ARGUMENTS) == City(city="Zürich")
+
+
+def test_a_response_that_breaks_off_is_an_error_and_no_end(network: Description) -> None:
+    with pytest.raises(openai.APIError, match="the node failed"):
+        list(chat_of(network, "breaks", use_responses_api=True).stream(TEXT))
+
+
+def test_documents_and_a_query_become_vectors(network: Description) -> None:
+    key = SecretStr(network["api_key"])
+    embeddings = OpenAIEmbeddings(
+        base_url=network["base_url"], api_key=key, model="echo", check_embedding_ctx_length=False
+    )
+    expected = [pytest.approx(unit_vector(text, DIMENSIONS), abs=1e-6) for text in (TEXT, "another")]
+    assert embeddings.embed_documents([TEXT, "another"]) == expected
+    assert embeddings.embed_query(TEXT) == expected[0]
+
+
+def test_log_probabilities_are_bound(network: Description) -> None:
+    answer = chat_of(network, logprobs=True, top_logprobs=2).invoke("one two")
+    tokens = answer.response_metadata["logprobs"]["content"]
+    assert [(one["token"], len(one["top_logprobs"])) for one in tokens] == [("one ", 2), ("two", 2)]
+
+
+def test_several_choices_are_generated(network: Description) -> None:
+    (generated,) = chat_of(network, n=2).generate([[HumanMessage("one two")]]).generations
+    assert [one.text for one in generated] == ["one two", "twoone "]
 
 
 @pytest.mark.parametrize(

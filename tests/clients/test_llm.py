@@ -11,6 +11,8 @@ from tests.clients.conftest import TEXT
 from tests.clients.weather import ARGUMENTS, SCHEMA
 from tests.network.conftest import Description
 
+from pinaivu_node.engines.echo_embeddings import DIMENSIONS, unit_vector
+
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 MODELS = ("echo", "caller", "structured", "breaks", "no-such-model")
 CAPABLE = {"api_key_name": "pinaivu", "supports_tools": True, "supports_schema": True}
@@ -27,8 +29,12 @@ def configured(network: Description, folder: Path, monkeypatch: pytest.MonkeyPat
     entries = [
         {"model_id": f"pnv-{name}", "model_name": name, "api_base": network["base_url"], **CAPABLE} for name in MODELS
     ]
+    entries += [
+        {"model_id": f"pnv-{way}", "model_name": "echo", "api_base": network["base_url"], way: True, **CAPABLE}
+        for way in ("completion", "responses")
+    ]
     (folder / "extra-openai-models.yaml").write_text(json.dumps(entries))  # JSON is YAML
-    (folder / "keys.json").write_text(json.dumps({"pinaivu": key}))
+    (folder / "keys.json").write_text(json.dumps({"pinaivu": key, "openai": key}))
 
     def llm(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "llm", *arguments]
@@ -42,15 +48,31 @@ def llm(network: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return configured(network, tmp_path, monkeypatch, network["api_key"])
 
 
+@pytest.mark.parametrize("model", ["pnv-echo", "pnv-responses"])
 @pytest.mark.parametrize("stream", [(), ("--no-stream",)], ids=["streamed", "not streamed"])
-def test_text_and_usage_are_alike_streamed_and_not(llm: Ask, stream: tuple[str, ...]) -> None:
-    answer = llm("-m", "pnv-echo", "--usage", *stream, TEXT)
+def test_text_and_usage_are_alike_streamed_and_not(llm: Ask, model: str, stream: tuple[str, ...]) -> None:
+    answer = llm("-m", model, "--usage", *stream, TEXT)
     assert (answer.returncode, answer.stdout) == (0, TEXT + "\n")
     assert "Token usage: 5 input, 5 output" in answer.stderr
 
 
-def test_a_system_prompt_and_a_conversation_are_understood(llm: Ask) -> None:
-    assert llm("-m", "pnv-echo", "-s", "You are brief.", "one two").stdout == "one two\n"
+@pytest.mark.parametrize("stream", [(), ("--no-stream",)], ids=["streamed", "not streamed"])
+def test_a_prompt_is_continued(llm: Ask, stream: tuple[str, ...]) -> None:
+    answer = llm("-m", "pnv-completion", *stream, TEXT)
+    assert (answer.returncode, answer.stdout) == (0, TEXT + "\n")
+
+
+def test_a_text_becomes_a_vector(llm: Ask, network: Description, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`llm` has OpenAI's names for embedding models only; the SDK below it is told of the network."""
+    monkeypatch.setenv("OPENAI_BASE_URL", network["base_url"])
+    answer = llm("embed", "-m", "3-small", "-c", TEXT)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == pytest.approx(unit_vector(TEXT, DIMENSIONS), abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["pnv-echo", "pnv-responses"])
+def test_a_system_prompt_and_a_conversation_are_understood(llm: Ask, model: str) -> None:
+    assert llm("-m", model, "-s", "You are brief.", "one two").stdout == "one two\n"
     assert llm("-c", "three four").stdout == "three four\n"
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,12 +14,6 @@ from tests.network.conftest import Description, http
 MESSAGES: Any = [{"role": "user", "content": TEXT}]
 CITY: Any = [{"role": "user", "content": ARGUMENTS}]
 USAGE: Any = {"include_usage": True}
-
-
-@pytest.fixture
-def client(network: Description) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=network["base_url"], api_key=network["api_key"]) as found:
-        yield found
 
 
 def text_of(chunks: list[Any]) -> str:
@@ -59,6 +52,33 @@ def test_a_history_with_content_parts_is_understood(client: openai.OpenAI) -> No
     messages: Any = HISTORY
     answer = client.chat.completions.create(model="echo", messages=messages)
     assert answer.choices[0].message.content == "four five six"
+
+
+def test_several_choices_stand_side_by_side(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "one two"}]
+    whole = client.chat.completions.create(model="echo", messages=messages, n=2)
+    assert [(one.index, one.message.content) for one in whole.choices] == [(0, "one two"), (1, "twoone ")]
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 4
+    stream: Any = client.chat.completions.stream(model="echo", messages=messages, n=2, stream_options=USAGE)
+    with stream as events:
+        final = events.get_final_completion()
+    assert [one.message.content for one in final.choices] == [one.message.content for one in whole.choices]
+    assert [one.finish_reason for one in final.choices] == ["stop", "stop"]
+    assert final.usage == whole.usage
+
+
+def test_log_probabilities_come_with_each_token_streamed_and_not(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "echo", "messages": [{"role": "user", "content": "one two"}]}
+    wanted: Any = {"logprobs": True, "top_logprobs": 2}
+    logprobs = client.chat.completions.create(**asked, **wanted).choices[0].logprobs
+    assert logprobs is not None
+    assert [(one.token, len(one.top_logprobs)) for one in logprobs.content or ()] == [("one ", 2), ("two", 2)]
+    with client.chat.completions.stream(**asked, **wanted) as stream:
+        streamed = stream.get_final_completion().choices[0].logprobs
+    assert streamed is not None
+    assert streamed.content == logprobs.content
+    assert client.chat.completions.create(**asked).choices[0].logprobs is None
 
 
 def test_max_tokens_ends_the_answer_with_length(client: openai.OpenAI) -> None:
