@@ -34,6 +34,17 @@ class PostgresServer:
         yield f"postgresql+psycopg://{ROLE}@/{name}?host={self._folder}"
         self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
+    @contextmanager
+    def away(self, url: str) -> Iterator[None]:
+        """As if the server of this database were gone: its connections are cut, and it takes no new ones."""
+        name = url.partition("@/")[2].partition("?")[0]
+        self._admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        self._admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            self._admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
     def close(self) -> None:
         self._admin.close()
 

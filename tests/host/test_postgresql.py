@@ -8,14 +8,16 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from tests.host.fake_enclave import FakeEnclave
 from tests.host.postgres import PostgresServer
-from tests.host.test_command import free_port, served
-from tests.host.town import Town
+from tests.host.program import free_port, served
+from tests.host.shape import check_shape
+from tests.host.town import Town, request
 
 from pinaivu_host.cli import host
 from pinaivu_host.store.database import Database
-from pinaivu_host.store.engine import parse_url
+from pinaivu_host.store.engine import is_lost, parse_url
 from pinaivu_host.store.journal import Journal
 from pinaivu_shared.errors import CallerError
 
@@ -90,6 +92,33 @@ async def test_a_journal_whose_connections_are_cut_goes_on(url: str, monkeypatch
 @pytest.mark.parametrize("path", ["/v1/receipts/%00", "/v1/nodes/%00", "/v1/transcripts/%00"])
 async def test_an_id_with_a_nul_names_nothing(town: Town, path: str) -> None:
     assert (await town.client().get(path)).status_code == 404
+
+
+async def test_while_the_database_is_away_requests_are_told_to_come_back(
+    tmp_path: Path, postgres: PostgresServer, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    town = await Town(tmp_path, url).open()
+    asked = [("GET", "/v1/usage", None), ("POST", "/v1/chat/completions", request())]
+    with postgres.away(url):
+        for method, path, body in asked:
+            town.host.accounts._cache.known.clear()
+            answer = await town.client().request(method, path, json=body)
+            check_shape(answer, 503, "server_error", "coordinator_unavailable")
+            assert answer.headers["retry-after"] == "1"
+    assert caplog.messages.count("the database cannot be reached") == len(asked)
+    assert (await town.client().get("/v1/usage")).status_code == 200, "it is back"
+    await town.close()
+
+
+def test_what_is_wrong_with_a_query_is_no_lost_database(url: str) -> None:
+    database = Database(url)
+    for query in ("SELEC", "SELECT 1/0", "SELECT pg_sleep(1)"):
+        with database.engine.connect() as connection:
+            connection.execute(text("SET statement_timeout = 1"))
+            with pytest.raises(DBAPIError) as raised:
+                connection.execute(text(query))
+        assert not is_lost(raised.value), query
+    database.close()
 
 
 def test_a_database_that_is_not_in_unicode_is_refused(postgres: PostgresServer) -> None:

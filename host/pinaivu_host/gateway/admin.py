@@ -4,15 +4,15 @@ Credit is money of the enclave's ledger: it comes in by orders that the operator
 log's leaves sum up to.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.admin_orders import (
     AdminOrders,
     Amount,
+    Name,
     OperatorShape,
     Reference,
     format_credit,
@@ -36,7 +36,7 @@ LISTED_MAX: Final = 1000
 class NewAccount(OperatorShape):
     """Whom to open an account for, and what was paid in, in USDC."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Name
     credit: Amount = "0"
 
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.admin import SECRET
-from pinaivu_host.gateway.admin_orders import OperatorShape, read_admin_body
+from pinaivu_host.gateway.admin_orders import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
 from pinaivu_host.gateway.order import MODEL_NAME_MAX
@@ -25,7 +25,6 @@ MODELS_MAX: Final = 100
 LIMITS: Final = tuple(field.name for field in dataclasses.fields(KeyLimits))
 
 Model = Annotated[str, Field(min_length=1, max_length=MODEL_NAME_MAX)]
-KeyName = Annotated[str, Field(min_length=1, max_length=200)]
 Limit = Annotated[int, Field(ge=1, le=AMOUNT_MAX)] | None
 
 
@@ -53,7 +52,7 @@ class _Terms(OperatorShape):
 class NewKey(_Terms):
     """What a key is called and what it may do; without more than a name, everything, for ever."""
 
-    name: KeyName
+    name: Name
     permission: Permission = "full"
 
     def terms(self, at_ms: int) -> KeyTerms:
@@ -65,7 +64,7 @@ class NewKey(_Terms):
 class ChangedKey(_Terms):
     """What is to be different from now on. What is not sent stays; null takes an expiry or a limit away."""
 
-    name: KeyName = ""
+    name: Name = ""
 
     def terms(self, before: KeyTerms, at_ms: int) -> KeyTerms:
         """The terms of a key that had others and is changed at this time."""

@@ -6,10 +6,11 @@ enclave and will get there (202). The same reference and content again is the sa
 
 import base64
 import secrets
+import unicodedata
 from typing import Annotated, Any, Final, assert_never
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.errors import OrderConflictError
@@ -40,6 +41,16 @@ RECORD_LIMIT_S: Final = 10.0
 """How long an answer waits for an order to be in the log."""
 
 Amount = Annotated[str, Field(max_length=40)]
+
+
+def _plain(text: str) -> str:
+    """Names go into one line of a list; PostgreSQL has no NUL either."""
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not have control characters")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 Reference = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
 

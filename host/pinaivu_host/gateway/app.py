@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,7 @@ from pinaivu_host.gateway.errors import (
 from pinaivu_host.gateway.order import new_request_id
 from pinaivu_host.gateway.responses import send_error
 from pinaivu_host.metrics import Metrics
+from pinaivu_host.store.engine import complaint, is_lost
 
 logger = logging.getLogger(__name__)
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -98,6 +100,10 @@ def _as_api_error(error: Exception, scope: Scope) -> ApiError:
             return error
         case CoordinatorUnavailableError() | CommandRefusedError():
             return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")
+        case DBAPIError() if is_lost(error):
+            kv = {"request_id": scope["state"]["request_id"], "route": route_of(scope), "error": complaint(error)}
+            logger.error("the database cannot be reached", extra={"kv": kv})
+            return ApiError(COORDINATOR_UNAVAILABLE, "the gateway's database is not available right now, try again")
         case HTTPException(status_code=404):
             return ApiError(NOT_FOUND, _not_found(scope["path"]))
         case HTTPException(status_code=405):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from pinaivu_host.store.schema import ACCOUNTS
 from pinaivu_shared.errors import CallerError
@@ -24,6 +24,8 @@ STATEMENT_LIMIT_S: Final = 60
 FILE_NAME: Final = "host.sqlite"
 
 _SQLITE: Final = frozenset({"sqlite", "sqlite+pysqlite"})
+_LOST: Final = ("08", "57P", "53300")
+"""SQLSTATE: broken connections, a server that stops or starts, one with too many connections."""
 _POSTGRESQL: Final = frozenset({"postgresql", "postgresql+psycopg"})
 
 
@@ -85,6 +87,16 @@ def explained(engine: Engine) -> Iterator[None]:
 def complaint(error: DBAPIError) -> str:
     """The first line of what the driver says; those after it may show rows."""
     return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """Whether it is the server of the database that cannot be reached, or has gone; SQLite has none."""
+    if error.connection_invalidated:
+        return True
+    code = getattr(error.orig, "sqlstate", "")
+    if code is None:  # psycopg knows no code where there was no connection, nor where it was called wrongly
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(code).startswith(_LOST)
 
 
 def place_of(engine: Engine) -> str:
