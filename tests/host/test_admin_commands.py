@@ -109,7 +109,7 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
     (listed,) = [one for one in await desk.json("keys", "list", town.account_id) if one["key_id"] == key_id]
     assert listed["models"] == ["m", "x"]
     assert await desk.run("keys", "revoke", key_id) == f"{key_id}  revoked\n"
-    town.host.accounts._cache.clear()
+    town.host.accounts._cache.known.clear()
     assert await desk.status_of(api_key) == 403
     (made,) = await desk.json("keys", "create", town.account_id, "--name", "view", "--permission", "read_only")
     assert await desk.status_of(made["api_key"]) == 403

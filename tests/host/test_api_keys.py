@@ -98,7 +98,7 @@ async def test_an_expired_key_is_401_at_once_and_says_so(town: Town) -> None:
     key = await new_key(town, expires_in_days=1)
     assert (await town.client(key).get("/v1/models")).status_code == 200
     await expire(town, key, now_ms())
-    town.host.accounts._cache.clear()
+    town.host.accounts._cache.known.clear()
     for answer in (await town.client(key).get("/v1/models"), await town.client(key).post(PATH, json=request())):
         body = check_shape(answer, 401, "authentication_error", "invalid_api_key")
         assert "expired" in body["error"]["message"]
@@ -126,7 +126,7 @@ async def test_a_key_that_was_in_use_stops_within_a_second_of_its_revocation(tow
     client = town.client(key)
     assert (await client.get("/v1/models")).status_code == 200
     await revoke(town, key)
-    town.host.accounts._cache[digest_of_key(key)].until -= 1.0  # as a second later
+    town.host.accounts._cache.known[digest_of_key(key)].until -= 1.0  # as a second later
     check_shape(await client.get("/v1/models"), 403, "permission_error", "key_disabled")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 from tests.host.fake_node import Gate, endless
 from tests.host.shape import check_shape
 from tests.host.town import ADMIN_KEY, Town, request
@@ -48,6 +49,52 @@ async def test_every_answer_to_a_limited_key_says_what_is_left(town: Town, *, st
     check_shape(refused, 429, "rate_limit_error", "rate_limit_exceeded")
     assert limits_of(refused)["remaining-requests"] == "0"
     assert limits_of(await town.chat()) == {}, "a key without limits has none to tell of"
+
+
+async def test_answers_that_take_nothing_say_what_is_left_as_well(town: Town) -> None:
+    await town.node()
+    client = town.client(await new_key(town, requests_per_minute=5, tokens_per_minute=10_000))
+    assert (await client.post(CHAT, json=request(max_tokens=100))).status_code == 200
+    await town.host.market.limits.settled()
+    answers = [
+        (200, await client.get("/v1/models")),
+        (200, await client.get("/v1/usage")),
+        (404, await client.get("/v1/receipts/none")),
+        (400, await client.get("/v1/usage?limit=x")),
+        (422, await client.post(CHAT, json=request(n=0))),
+        (400, await client.post(CHAT, json=request(stream_options={}))),
+        (422, await client.post(CHAT, json=request(model="gpt-9"))),
+        (415, await client.post(CHAT, content=b"", headers={"content-type": "text/html"})),
+    ]
+    for status, answer in answers:
+        assert answer.status_code == status
+        assert limits_of(answer)["remaining-requests"] == "4", answer.url
+        assert len(answer.headers.get_list("x-ratelimit-limit-tokens")) == 1
+    assert limits_of(await client.get("/v1/pricing")) == {}, "it looks at no key"
+
+
+@pytest.mark.parametrize("limits", [{}, {"concurrent_requests": 3, "monthly_budget": 10**9}], ids=str)
+async def test_keys_without_windows_cost_no_look_up(
+    town: Town, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    client = town.client(await new_key(town, **limits))
+    monkeypatch.delattr("pinaivu_host.store.limits.LimitStore.levels")
+    for answer in (await client.get("/v1/models"), await client.post(CHAT, json=request(n=0))):
+        assert answer.status_code in {200, 422}
+        assert limits_of(answer) == {}
+
+
+async def test_an_answer_goes_out_where_its_limits_cannot_be_looked_up(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise SQLAlchemyError
+
+    client = town.client(await new_key(town, requests_per_minute=5))
+    monkeypatch.setattr("pinaivu_host.store.limits.LimitStore.levels", fail)
+    answer = await client.get("/v1/models")
+    assert (answer.status_code, limits_of(answer)) == (200, {})
+    assert "what is left of a key's limits could not be looked up" in caplog.messages
 
 
 async def test_what_was_used_is_counted_and_the_rest_comes_back(town: Town) -> None:
@@ -124,7 +171,7 @@ async def test_a_key_is_changed_within_a_second_and_keeps_what_is_not_named(town
     shown = changed.json()
     assert {name: shown[name] for name in wanted} == wanted
     assert (shown["monthly_budget"], shown["concurrent_requests"], shown["permission"]) == (10**9, None, "full")
-    town.host.accounts._cache[digest_of_key(key)].until -= 1.0  # as a second later
+    town.host.accounts._cache.known[digest_of_key(key)].until -= 1.0  # as a second later
     assert (await chat(town, key)).status_code == 200
     for wrong in ({"requests_per_minute": 0}, {"permission": "full"}, {"name": None}, {"monthly_budget": 1.5}):
         assert (await admin.patch(path, json=wrong)).status_code == 422

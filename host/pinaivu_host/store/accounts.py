@@ -4,9 +4,9 @@ The credit shown here is a projection: deposits less charges, as the log's leave
 may be spent; this one is for looking at, and keeps those out who certainly have nothing.
 """
 
-import asyncio
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,13 +15,12 @@ from sqlalchemy import Connection, Row, insert, select, tuple_, update
 from pinaivu_host.clock import now_ms
 from pinaivu_host.store.api_keys import KeyTerms, KeyUses, add_key, digest_of_key, key_id_of, terms_of
 from pinaivu_host.store.database import Database
+from pinaivu_host.store.key_cache import KeyCache
 from pinaivu_host.store.orders import add_order
 from pinaivu_host.store.schema import ACCOUNTS, API_KEYS
 from pinaivu_shared.ids import API_KEY_PREFIX
 from pinaivu_shared.signed import Signed
 
-CACHE_S: Final = 1.0
-CACHED_KEYS_MAX: Final = 10_000
 _KEY: Final = re.compile(re.escape(API_KEY_PREFIX) + r"[A-Za-z0-9_-]{48}")
 
 
@@ -46,58 +45,39 @@ class Account:
     created_ms: int
 
 
-@dataclass(slots=True)
-class _Cached:
-    until: float
-    caller: asyncio.Future[Caller | None]
-
-
 class Accounts:
     """Who may ask, and what they have left."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.uses: Final = KeyUses(database)
-        self._cache: dict[bytes, _Cached] = {}
+        self._cache: Final = KeyCache(self._find)
 
     async def caller(self, api_key: str) -> Caller | None:
         """The holder of this key as of at most CACHE_S ago, None if there is none."""
-        if _KEY.fullmatch(api_key) is None:
-            return None
-        digest = digest_of_key(api_key)
-        loop = asyncio.get_running_loop()
-        cached = self._cache.get(digest)
-        if cached is None or cached.until < loop.time():
-            cached = self._look_up(digest, loop)
-        return await asyncio.shield(cached.caller)
+        return await self.holder(digest_of_key(api_key)) if _KEY.fullmatch(api_key) else None
 
     async def caller_now(self, api_key: str) -> Caller | None:
         """The holder of this key as the database has it now."""
-        self._cache.pop(digest_of_key(api_key), None)
-        return await self.caller(api_key)
+        return await self.holder_now(digest_of_key(api_key)) if _KEY.fullmatch(api_key) else None
 
-    def _look_up(self, digest: bytes, loop: asyncio.AbstractEventLoop) -> _Cached:
-        """One query for all who ask for the same key at the same time."""
-        if len(self._cache) >= CACHED_KEYS_MAX:
-            self._cache.clear()
-        task = loop.create_task(self._find(digest))
-        cached = _Cached(loop.time() + CACHE_S, task)
-        task.add_done_callback(lambda _: self._forget_failure(digest, cached))
-        self._cache[digest] = cached
-        return cached
+    async def holder(self, digest: bytes) -> Caller | None:
+        """The same by the key's digest."""
+        return await self._cache.holder(digest)
 
-    async def _find(self, digest: bytes) -> Caller | None:
-        row = await self._database.read(lambda connection: _find_key(connection, digest))
-        if row is None:
-            return None
-        caller = _caller(row, digest)
-        if not caller.disabled and not has_expired(caller, now_ms()):
-            self.uses.note(digest, last_ms=row.last_used_ms)
-        return caller
+    async def holder_now(self, digest: bytes) -> Caller | None:
+        """The same as the database has it now."""
+        return await self._cache.holder_now(digest)
 
-    def _forget_failure(self, digest: bytes, cached: _Cached) -> None:
-        if (cached.caller.cancelled() or cached.caller.exception()) and self._cache.get(digest) is cached:
-            del self._cache[digest]
+    async def _find(self, digests: Sequence[bytes]) -> dict[bytes, Caller]:
+        """One query for all who ask at the same time."""
+        found = {}
+        for row in await self._database.read(lambda connection: _find_keys(connection, digests)):
+            digest = bytes(row.key_sha256)
+            found[digest] = caller = _caller(row, digest)
+            if not caller.disabled and not has_expired(caller, now_ms()):
+                self.uses.note(digest, last_ms=row.last_used_ms)
+        return found
 
     async def create(self, *, name: str, account_id: str, deposit: Signed | None = None) -> str:
         """Open an account; its first key. Its first deposit goes into the outbox with it, both or neither."""
@@ -126,11 +106,11 @@ class Accounts:
         return [_account(row) for row in await self._database.read(lambda connection: connection.execute(query).all())]
 
     async def revoke(self, api_key: str) -> None:
-        """Take a key out of use; every host notices within CACHE_S."""
+        """Take a key out of use; every host notices within key_cache.CACHE_S."""
         digest = digest_of_key(api_key)
         change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest).values(revoked_ms=now_ms())
         await self._database.write(lambda connection: connection.execute(change))
-        self._cache.pop(digest, None)
+        self._cache.forget(digest)
 
 
 def new_account_id() -> str:
@@ -147,10 +127,11 @@ def _account(row: Row[Any]) -> Account:
     return Account(row.id, row.name, row.credit_micro_usdc - row.spent_micro_usdc, row.created_ms)
 
 
-def _find_key(connection: Connection, digest: bytes) -> Row[Any] | None:
+def _find_keys(connection: Connection, digests: Sequence[bytes]) -> Sequence[Row[Any]]:
+    """Found by the index of digests."""
     credit = (ACCOUNTS.c.credit_micro_usdc - ACCOUNTS.c.spent_micro_usdc).label("credit")
     query = select(API_KEYS, credit).join_from(API_KEYS, ACCOUNTS)
-    return connection.execute(query.where(API_KEYS.c.key_sha256 == digest)).first()
+    return connection.execute(query.where(API_KEYS.c.key_sha256.in_(digests))).all()
 
 
 def _caller(row: Row[Any], digest: bytes) -> Caller:

@@ -99,7 +99,7 @@ class ApiKeys:
     async def change(self, key_id: str, terms_from: Callable[[KeyTerms], KeyTerms]) -> ApiKey | None:
         """Give a key terms made of those it has; its permission stays. None where there is no such key.
 
-        Every host notices within accounts.CACHE_S.
+        Every host notices within key_cache.CACHE_S.
         """
         named = _named(key_id)
 
@@ -115,7 +115,7 @@ class ApiKeys:
     async def revoke(self, key_id: str) -> ApiKey | None:
         """Take a key out of use for good; again changes nothing. None where there is no such key.
 
-        Every host notices within accounts.CACHE_S.
+        Every host notices within key_cache.CACHE_S.
         """
         named = _named(key_id)
 
