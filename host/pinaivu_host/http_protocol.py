@@ -70,6 +70,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._forget_head()
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._end)
 
+    def handle_websocket_upgrade(self) -> None:
+        """From the parser: the connection is another protocol's from here on, and no longer idle by HTTP's measure."""
+        self._unset_keepalive_if_required()
+        super().handle_websocket_upgrade()
+
     def _awaits_head(self) -> bool:
         """Whether bytes are owed, with no timer of uvicorn's for them: not while idle, answering, closing, upgraded."""
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it as one that is always there

@@ -139,3 +139,10 @@ async def test_a_registered_node_may_send_longer_ones(town: Town) -> None:
     await node.send(long_message(wire.MAX_NODE_MESSAGE_BYTES + 1))
     await node.gone()
     assert node.close_code == CloseCode.MESSAGE_TOO_BIG
+
+
+async def test_a_nodes_connection_is_not_idle_by_the_measure_of_http(town: Town) -> None:
+    town.server.config.timeout_keep_alive = 0
+    node = await town.node()
+    await node.ask()
+    await node.ask()
