@@ -142,7 +142,8 @@ class Host:
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
-        self.app: Final = Gateway(self._routes(), self.market.metrics, Cors(settings.cors_origins))
+        headers_for = self.market.limits.headers
+        self.app: Final = Gateway(self._routes(), self.market.metrics, Cors(settings.cors_origins), headers_for)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
-from pinaivu_host.gateway.access import Access, route_of
+from pinaivu_host.gateway.access import Access, HeadersFor, no_headers, route_of
 from pinaivu_host.gateway.body import CallerGoneError
 from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.errors import (
@@ -42,8 +42,11 @@ _ENDPOINTS: Final = (
 class Gateway:
     """Dispatches, and turns whatever an endpoint raises into an error response."""
 
-    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics, cors: Cors) -> None:
-        self._metrics, self._cors = metrics, cors
+    def __init__(
+        self, routes: Sequence[BaseRoute], metrics: Metrics, cors: Cors, headers_for: HeadersFor = no_headers
+    ) -> None:
+        """`headers_for` says what is left of the limits of a key that has some."""
+        self._metrics, self._cors, self._headers_for = metrics, cors, headers_for
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +57,7 @@ class Gateway:
             return
         request_id = new_request_id()
         scope["state"] = {"request_id": request_id}
-        access = Access(self._metrics, scope, self._cors.wrap(scope, send))
+        access = Access(self._metrics, scope, self._cors.wrap(scope, send), self._headers_for)
         try:
             if self._cors.is_preflight(scope):
                 await self._cors.answer_preflight(scope, access.send)

@@ -6,6 +6,7 @@ import hmac
 from starlette.types import Scope
 
 from pinaivu_host.clock import now_ms
+from pinaivu_host.gateway.access import CALLER
 from pinaivu_host.gateway.body import header
 from pinaivu_host.gateway.errors import (
     INSUFFICIENT_CREDIT,
@@ -17,12 +18,12 @@ from pinaivu_host.gateway.errors import (
     ApiError,
 )
 from pinaivu_host.store.accounts import Accounts, Caller, has_expired
+from pinaivu_host.store.api_keys import NO_LIMITS
 
 
 async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
     """The caller of this request; ApiError (401, 403) without a key that is valid."""
-    caller = await accounts.caller(_bearer(scope))
-    return _enabled(caller)
+    return _enabled(_noted(scope, await accounts.caller(_bearer(scope))))
 
 
 async def authenticate_asker(scope: Scope, accounts: Accounts) -> Caller:
@@ -33,7 +34,7 @@ async def authenticate_asker(scope: Scope, accounts: Accounts) -> Caller:
 async def authenticate_payer(scope: Scope, accounts: Accounts) -> Caller:
     """As `authenticate_asker`, and 429 for an account with nothing left to spend."""
     key = _bearer(scope)
-    caller = _may_ask(_enabled(await accounts.caller(key)))
+    caller = _may_ask(_enabled(_noted(scope, await accounts.caller(key))))
     if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
         caller = _may_ask(_enabled(await accounts.caller_now(key)))
     if caller.credit <= 0:
@@ -52,6 +53,13 @@ def authenticate_operator(scope: Scope, admin_key: str | None) -> None:
     given = hashlib.sha256(_bearer(scope).encode()).digest()
     if admin_key is None or not hmac.compare_digest(given, hashlib.sha256(admin_key.encode()).digest()):
         raise ApiError(INVALID_API_KEY, "this is not the admin key")
+
+
+def _noted(scope: Scope, caller: Caller | None) -> Caller | None:
+    """The caller; whoever sends the answer says what is left of the key's limits."""
+    if caller is not None and caller.terms.limits != NO_LIMITS:
+        scope["state"][CALLER] = caller
+    return caller
 
 
 def _bearer(scope: Scope) -> str:

@@ -49,20 +49,6 @@ REPLAYED: Final = Header(
     {"const": "true"},
     required=False,
 )
-LIMITS: Final = tuple(
-    Header(
-        f"x-ratelimit-{what}-{measure}",
-        f"{text} Where the key has a limit of {measure} a minute.",
-        schema,
-        required=False,
-    )
-    for measure in ("requests", "tokens")
-    for what, text, schema in (
-        ("limit", "How many.", {"type": "integer"}),
-        ("remaining", "How many are left.", {"type": "integer"}),
-        ("reset", "How long until nothing is used any more, such as 1m0.5s.", {"type": "string"}),
-    )
-)
 IDEMPOTENCY_KEY: Final = Parameter(
     NAME,
     "The same key with the same body gets the same answer for 24 hours, and is charged once.",
@@ -112,7 +98,6 @@ def asking(path: str, summary: str, body: type[BaseModel], answer: type, events:
         body=body,
         answers=tuple(answers),
         errors=ASKING,
-        headers=LIMITS,
     )
 
 

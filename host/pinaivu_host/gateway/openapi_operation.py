@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -60,6 +60,22 @@ class Header:
     required: bool = True
 
 
+LIMITS: Final = tuple(
+    Header(
+        f"x-ratelimit-{what}-{measure}",
+        f"{text} Where the key has a limit of {measure} a minute.",
+        schema,
+        required=False,
+    )
+    for measure in ("requests", "tokens")
+    for what, text, schema in (
+        ("limit", "How many.", {"type": "integer"}),
+        ("remaining", "How many are left.", {"type": "integer"}),
+        ("reset", "How long until nothing is used any more, such as 1m0.5s.", {"type": "string"}),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Success:
     """One good answer. `shape` is a type, a schema as it stands, or None for no content."""
@@ -73,7 +89,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path; `headers` are of all its answers. Errors of keys, bodies and paths need not be named."""
+    """One method of one path. Errors of keys, bodies and paths need not be named."""
 
     method: str
     path: str
@@ -84,8 +100,12 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
     errors: tuple[ErrorKind, ...] = ()
-    headers: tuple[Header, ...] = ()
     segments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """Those of all its answers."""
+        return LIMITS if self.key == "account" else ()
 
     def all_errors(self) -> list[ErrorKind]:
         """Every row of the table that this route can answer with, by status."""

@@ -99,9 +99,14 @@ class RateLimits:
 
     async def headers(self, caller: Caller) -> tuple[Header, ...]:
         """For an answer that takes nothing."""
-        if caller.terms.limits == NO_LIMITS:
+        limits = caller.terms.limits
+        if limits.requests_per_minute is None and limits.tokens_per_minute is None:
             return ()
-        return headers_of(await self._store.levels(caller.key_id, caller.terms.limits))
+        try:
+            return headers_of(await self._store.levels(caller.key_id, limits))
+        except SQLAlchemyError:  # the answer matters more
+            logger.exception("what is left of a key's limits could not be looked up")
+            return ()
 
     async def close(self) -> None:
         """Give back everything that has ended, then close the store."""
