@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -26,8 +27,10 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Process]:
-    """`pinaivu host serve` as a process, until it is ready."""
+async def served(
+    folder: Path, port: int, *arguments: str, trusted: ssl.SSLContext | None = None
+) -> AsyncIterator[Process]:
+    """`pinaivu host serve` as a process, once it is ready; over HTTPS where the arguments say so and `trusted` is."""
     (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
     command = "import sys; from pinaivu_host.cli import host; sys.exit(host(sys.argv[1:]))"
     data = () if "--database-url" in arguments else ("--data-dir", str(folder / "data"))
@@ -38,8 +41,8 @@ async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Proc
         stderr=PIPE,
     )
     try:
-        url = f"http://127.0.0.1:{port}/readyz"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        url = f"{'https' if trusted else 'http'}://127.0.0.1:{port}/readyz"
+        async with httpx.AsyncClient(trust_env=False, verify=trusted or True) as client:
             while process.returncode is None:
                 try:
                     if (await client.get(url)).status_code == 200:

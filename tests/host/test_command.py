@@ -5,82 +5,21 @@ import json
 import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from tests.host.fake_enclave import OPERATOR_KEY, FakeEnclave
+from tests.host.fake_enclave import FakeEnclave
 from tests.host.fake_node import FakeNode, Gate, Offered
+from tests.host.program import create_key, enclave, free_port, served
 from tests.host.town import CONFIGURATION, request
 
 from pinaivu_host.cli import host
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.sse import data_events
 
+__all__ = ["enclave"]
 pytestmark = pytest.mark.anyio
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def served(folder: Path, port: int, *arguments: str) -> AsyncIterator[Process]:
-    """`pinaivu host serve` as a process, until it is ready."""
-    (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
-    command = "import sys; from pinaivu_host.cli import host; sys.exit(host(sys.argv[1:]))"
-    data = () if "--database-url" in arguments else ("--data-dir", str(folder / "data"))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", command, "serve", "--listen", f"127.0.0.1:{port}"),
-        *("--enclave", f"unix:{folder / 'enclave.sock'}", "--configuration", str(folder / "configuration.json")),
-        *(*data, "--kms-listen", f"unix:{folder / 'kms.sock'}", *arguments),
-        stderr=PIPE,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}/readyz"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            while process.returncode is None:
-                try:
-                    if (await client.get(url)).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    continue
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-@pytest.fixture
-async def enclave(tmp_path: Path) -> AsyncIterator[FakeEnclave]:
-    found = FakeEnclave(tmp_path / "enclave.sock")
-    await found.start()
-    yield found
-    await found.stop()
-
-
-def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
-    (folder / "operator.pem").touch(mode=0o600)
-    (folder / "operator.pem").write_bytes(OPERATOR_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    signing = (
-        "--operator-key-file",
-        str(folder / "operator.pem"),
-        "--configuration",
-        str(folder / "configuration.json"),
-    )
-    data = ("--data-dir", str(folder / "data"))
-    assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100", *signing]) == 0
-    return capsys.readouterr().out.strip()
 
 
 async def test_a_created_key_is_printed_once_and_works(
@@ -167,8 +106,9 @@ async def test_streams_that_take_too_long_are_told_why_they_end(
         await node.gone()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_the_process_at_once(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     key = await asyncio.to_thread(create_key, tmp_path, capsys)
     port = free_port()
@@ -182,11 +122,11 @@ async def test_a_second_signal_ends_the_process_at_once(
         url, headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}
         asking = asyncio.create_task(client.post(f"{url}/v1/chat/completions", headers=headers, json=request()))
         await gate.begun.wait()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         while (await client.get(f"{url}/readyz")).status_code == 200:
             assert process.returncode is None
-        process.send_signal(signal.SIGTERM)
-        assert await process.wait() == -signal.SIGTERM
+        process.send_signal(number)
+        assert await process.wait() == -number
         with pytest.raises(httpx.TransportError):
             await asking
         gate.proceed.set()

@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import logging
+import signal
 import ssl
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
+from tests.host.fake_enclave import FakeEnclave
+from tests.host.program import enclave, free_port, served
 from tests.host.town import Town, request
 
 from pinaivu_host.certificate import ServerCertificate
@@ -30,6 +33,7 @@ from pinaivu_node.connection import open_connection
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.wire.node import NODE_PATH, NODE_PROTOCOL, Hello
 
+__all__ = ["enclave"]
 pytestmark = pytest.mark.anyio
 
 
@@ -45,7 +49,7 @@ class Authority:
         built = _builder(self._name, self._name, self._key).add_extension(basic, critical=True)
         usage = x509.KeyUsage(
             *(False,) * 5, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
-        )  # type: ignore[misc]
+        )
         built = built.add_extension(usage, critical=True).add_extension(self._identifier(), critical=False)
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
@@ -173,6 +177,23 @@ async def test_a_new_pair_is_shown_to_new_connections_and_old_ones_go_on(
         assert "is not the key of" in vars(kept)["kv"]["reason"]
         assert await serial_shown(openable.port, trusted) == second
         assert (await client.get(url)).status_code == 200
+
+
+async def test_the_command_serves_https_and_hangup_has_the_certificate_read_again(
+    tmp_path: Path, enclave: FakeEnclave, authority: Authority
+) -> None:
+    file, key = authority.issue("server")
+    trusted = ssl.create_default_context(cafile=authority.file)
+    port = free_port()
+    pair = ("--tls-certificate", str(file), "--tls-key", str(key))
+    async with served(tmp_path, port, *pair, trusted=trusted) as process:
+        assert await serial_shown(port, trusted) == serial_of(file)
+        authority.issue("server")
+        process.send_signal(signal.SIGHUP)
+        while await serial_shown(port, trusted) != serial_of(file):
+            assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 def test_what_is_no_pair_is_refused_by_the_name_of_its_file_and_never_shown(authority: Authority) -> None:
