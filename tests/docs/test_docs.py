@@ -22,6 +22,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_readme_names_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)\)", section(ROOT / "README.md", "All pages")))
+    there = {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name in {"docs", "developers"}}
+    assert linked == there
+
+
 def test_every_make_target_that_the_readme_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
