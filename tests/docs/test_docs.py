@@ -12,6 +12,8 @@ from tests.docs.shell import run_blocks
 from tests.network.conftest import running
 from tests.shared.evidence import ANSWER, REQUEST, SALT, make_evidence
 
+from pinaivu_host.gateway.openapi import OPERATIONS
+
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
@@ -36,8 +38,7 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
 
 
 def test_every_route_that_a_page_names_exists() -> None:
-    routes = re.findall(r'route\("(/[^"]*)", "([A-Z]+)"', (ROOT / "host" / "pinaivu_host" / "host.py").read_text())
-    known = {(method, re.sub(r"\{[^}]*\}", "{}", path)) for path, method in routes}
+    known = {(one.method, re.sub(r"\{[^}]*\}", "{}", one.path)) for one in OPERATIONS}
     pages = [page for page in PAGES if page.name != "design.md"]  # which is about later releases, too
     named = {one for page in pages for one in re.findall(r"`(GET|POST) (/[^ `?]+)", page.read_text())}
     assert ("GET", "/v1/transcripts/{digest}") in named
