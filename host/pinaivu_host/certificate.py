@@ -21,6 +21,7 @@ class ServerCertificate:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate, self._key = certificate, key
+        self.files: Final = (str(certificate), str(key))
         self.context: Final = _load(certificate, key)
         self._newest = self.context
         self.context.sni_callback = self._choose

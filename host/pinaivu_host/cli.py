@@ -1,6 +1,7 @@
 """`pinaivu host`: serve the gateway, create the first key, sign orders, write the policy of the KMS key."""
 
 import argparse
+import socket
 import sys
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default="",
         text="MODEL=FILE,…: tokenizer.json of models whose answers are counted again, so that no node is paid for more",
     )
+    add_flag(parser, "workers", default="1", text="processes that speak HTTP; above 1, nodes connect to --node-listen")
+    add_flag(parser, "node-listen", default="", text="HOST:PORT for nodes, where there are several workers")
     add_flag(parser, "drain-ms", default="25000", text="how long running answers may go on after SIGTERM")
     add_flag(parser, "log-level", default="info", text="debug, info, warning or error")
 
@@ -145,7 +148,8 @@ def _serve(options: argparse.Namespace) -> int:
     from pinaivu_host.host import Host, HostSettings
     from pinaivu_host.link_address import parse_address
     from pinaivu_host.listening_address import parse_listening_address
-    from pinaivu_host.server import listen, serve
+    from pinaivu_host.server import serve
+    from pinaivu_host.workers.serving import Listeners, serve_with_workers
     from pinaivu_shared.configuration import canonical_configuration
     from pinaivu_shared.key_file import read_key_file
     from pinaivu_shared.logs import configure_logging
@@ -174,19 +178,32 @@ def _serve(options: argparse.Namespace) -> int:
         trusted_proxies=parse_proxies(options.trusted_proxies),
         connections_max=allow_connections(_number(options.connections_max, "connections-max")),
     )
-    address = _host_port(options.listen, "listen")
-    try:
-        listener = listen(*address)
-    except OSError as error:
-        raise CallerError(f"--listen {options.listen}: {error.strerror}") from error
+    workers = _number(options.workers, "workers")
+    if (workers > 1) != bool(options.node_listen):
+        raise CallerError("--node-listen goes with --workers above 1, and they with it")
+    listener = _listen(options.listen, "listen")
 
     async def main() -> None:
-        await serve(Host(settings), listener, edge)
+        if workers <= 1:
+            await serve(Host(settings), listener, edge)
+            return
+        with _listen(options.node_listen, "node-listen") as for_nodes:
+            listeners = Listeners(listener, for_nodes)
+            await serve_with_workers(Host(settings), listeners, edge, count=workers, log_level=options.log_level)
 
     sys.setswitchinterval(0.001)  # the journal's thread takes turns with the event loop
     with listener:
         uvloop.run(main())
     return 0
+
+
+def _listen(text: str, flag: str) -> socket.socket:
+    from pinaivu_host.http_server import listen
+
+    try:
+        return listen(*_host_port(text, flag))
+    except OSError as error:
+        raise CallerError(f"--{flag} {text}: {error.strerror}") from error
 
 
 def _create_key(options: argparse.Namespace) -> int:

@@ -17,10 +17,8 @@ from pinaivu_host.gateway.admin_orders import AdminOrders
 from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.asking import DEFAULT_BODY_BYTES_MAX, Asking
 from pinaivu_host.gateway.attestation import Attestation
-from pinaivu_host.gateway.chat import read_chat
-from pinaivu_host.gateway.completion import read_completion
 from pinaivu_host.gateway.cors import Cors
-from pinaivu_host.gateway.embeddings import read_embeddings
+from pinaivu_host.gateway.endpoints import READERS
 from pinaivu_host.gateway.health import Health
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.jobs import LocalJobs
@@ -33,7 +31,6 @@ from pinaivu_host.gateway.rate_limits import RateLimits, longest_job_ms
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
-from pinaivu_host.gateway.responses_answer import read_response
 from pinaivu_host.gateway.scrape import Scrape
 from pinaivu_host.gateway.transcripts import Transcripts
 from pinaivu_host.gateway.usage import UsageReport
@@ -101,7 +98,8 @@ class Host:
 
     def __init__(self, settings: HostSettings) -> None:
         configuration = parse_configuration(settings.configuration)
-        self._settings, self._configuration = settings, configuration
+        self.settings: Final = settings
+        self._configuration = configuration
         key = settings.operator_key
         self.operator_key: Final = None if key is None else OperatorKey(key, configuration)
         self._bridge = KmsBridge(
@@ -142,6 +140,7 @@ class Host:
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
+        self.jobs: Final = LocalJobs(self.market, self.idempotency)
         headers_for = self.market.limits.headers
         self.app: Final = Gateway(self._routes(), self.market.metrics, Cors(settings.cors_origins), headers_for)
         self._running: list[asyncio.Task[None]] = []
@@ -154,13 +153,13 @@ class Host:
         await self.idempotency.start()
         for name, work in (("the enclave link", self.link.run()), ("the outbox", self.outbox.run())):
             task = asyncio.create_task(work, name=name)
-            task.add_done_callback(_log_end)
+            task.add_done_callback(log_end)
             self._running.append(task)
 
     async def drain(self) -> None:
         """Take no new jobs; let the running ones end, but not for longer than the settings say."""
         self.market.draining = True
-        await self.market.jobs.ended(self._settings.drain_ms / 1000)
+        await self.market.jobs.ended(self.settings.drain_ms / 1000)
         self.market.jobs.leave_all()
         await self.market.jobs.ended(CUT_LIMIT_S)
 
@@ -177,9 +176,8 @@ class Host:
         self._database.close()
 
     def _routes(self) -> list[BaseRoute]:
-        settings, market = self._settings, self.market
-        jobs = LocalJobs(market, self.idempotency)
-        asking = Asking(jobs, self.accounts, market.metrics, max_body_bytes=settings.max_body_bytes)
+        settings, market = self.settings, self.market
+        asking = Asking(self.jobs, self.accounts, market.metrics, max_body_bytes=settings.max_body_bytes)
         pricing = Pricing(self._configuration)
         models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
         usage = Usage(self._database)
@@ -199,10 +197,7 @@ class Host:
             evidence=market.evidence,
         )
         return [
-            route("/v1/chat/completions", "POST", partial(asking.serve, read_chat)),
-            route("/v1/completions", "POST", partial(asking.serve, read_completion)),
-            route("/v1/responses", "POST", partial(asking.serve, read_response)),
-            route("/v1/embeddings", "POST", partial(asking.serve, read_embeddings)),
+            *(route(path, "POST", partial(asking.serve, read)) for path, read in READERS.items()),
             route("/v1/models", "GET", models.list),
             route("/v1/models/{model:path}", "GET", models.one),
             route("/v1/pricing", "GET", pricing.list),
@@ -234,6 +229,7 @@ class Host:
         ]
 
 
-def _log_end(task: asyncio.Task[None]) -> None:
+def log_end(task: asyncio.Task[None]) -> None:
+    """Callback of tasks that should not end by themselves."""
     if not task.cancelled() and task.exception() is not None:
         logger.error("%s has died", task.get_name(), exc_info=task.exception())

@@ -84,7 +84,7 @@ def test_a_batch_may_be_longer_than_a_context_which_each_of_its_inputs_has_to_it
     ids=str,
 )
 def test_the_prompt_of_an_answer_is_paid_and_nothing_else(
-    market: Market, embedder: Node, claim: dict[str, int], paid: int, reason: str
+    market: Market, embedder: Node, claim: dict[str, Any], paid: int, reason: str
 ) -> None:
     receipt = settled(market, embedder, **claim)
     assert (receipt.prompt_tokens, receipt.completion_tokens, receipt.reason) == (paid, 0, reason)

@@ -1,6 +1,8 @@
 """`pinaivu host serve` as a process, beside a fake enclave, with a key that can pay."""
 
 import asyncio
+import contextlib
+import io
 import socket
 import ssl
 import sys
@@ -64,7 +66,8 @@ async def enclave(tmp_path: Path) -> AsyncIterator[FakeEnclave]:
     await found.stop()
 
 
-def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def create_key(folder: Path) -> str:
+    """An account with credit, which is in the outbox until the host serves; its key."""
     (folder / "configuration.json").write_bytes(encode(CONFIGURATION))
     (folder / "operator.pem").touch(mode=0o600)
     (folder / "operator.pem").write_bytes(OPERATOR_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -75,5 +78,6 @@ def create_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
         str(folder / "configuration.json"),
     )
     data = ("--data-dir", str(folder / "data"))
-    assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100", *signing]) == 0
-    return capsys.readouterr().out.strip()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert host(["create-key", "--create", *data, "--account", "dev", "--credit", "100", *signing]) == 0
+    return printed.getvalue().strip()

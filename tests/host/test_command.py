@@ -22,10 +22,8 @@ __all__ = ["enclave"]
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_created_key_is_printed_once_and_works(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+async def test_a_created_key_is_printed_once_and_works(tmp_path: Path, enclave: FakeEnclave) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path)
     assert key.startswith("sk-pnv-")
     port = free_port()
     async with served(tmp_path, port) as process, httpx.AsyncClient(trust_env=False) as client:
@@ -39,10 +37,8 @@ async def test_a_created_key_is_printed_once_and_works(
         assert key.encode() not in logged
 
 
-async def test_running_streams_end_before_the_process_does(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+async def test_running_streams_end_before_the_process_does(tmp_path: Path, enclave: FakeEnclave) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path)
     port = free_port()
     proceed = asyncio.Event()
 
@@ -75,10 +71,8 @@ async def test_running_streams_end_before_the_process_does(
         await node.gone()
 
 
-async def test_streams_that_take_too_long_are_told_why_they_end(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+async def test_streams_that_take_too_long_are_told_why_they_end(tmp_path: Path, enclave: FakeEnclave) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path)
     port = free_port()
 
     async def until_cancelled(offered: Offered) -> None:
@@ -108,9 +102,9 @@ async def test_streams_that_take_too_long_are_told_why_they_end(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_the_process_at_once(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    tmp_path: Path, enclave: FakeEnclave, number: signal.Signals
 ) -> None:
-    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+    key = await asyncio.to_thread(create_key, tmp_path)
     port = free_port()
     gate = Gate()
     async with (
@@ -133,10 +127,8 @@ async def test_a_second_signal_ends_the_process_at_once(
         await node.gone()
 
 
-async def test_a_killed_host_starts_again_where_it_was(
-    tmp_path: Path, enclave: FakeEnclave, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = await asyncio.to_thread(create_key, tmp_path, capsys)
+async def test_a_killed_host_starts_again_where_it_was(tmp_path: Path, enclave: FakeEnclave) -> None:
+    key = await asyncio.to_thread(create_key, tmp_path)
     port = free_port()
     headers = {"authorization": f"Bearer {key}"}
     url = f"http://127.0.0.1:{port}"
@@ -229,7 +221,7 @@ def test_a_mistyped_folder_gets_no_database_of_its_own(tmp_path: Path, capsys: p
 def test_a_database_that_is_there_takes_further_keys_and_is_its_owners_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = create_key(tmp_path, capsys)
+    first = create_key(tmp_path)
     assert host(["create-key", "--data-dir", str(tmp_path / "data"), "--account", "second"]) == 0
     assert capsys.readouterr().out.strip() not in {"", first}
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()} == {0o600}

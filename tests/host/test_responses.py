@@ -25,9 +25,7 @@ async def respond(town: Town, **fields: Any) -> httpx.Response:
 
 
 def sdk(town: Town) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{town.port}/v1", api_key=town.key, max_retries=0, http_client=town.client()
-    )
+    return openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{town.port}/v1", api_key=town.key, max_retries=0)
 
 
 async def calling(offered: Offered) -> None:
@@ -61,7 +59,8 @@ async def test_an_answer_has_the_shape_of_openai(town: Town) -> None:
 
 async def test_the_sdk_reads_text_and_calls(town: Town) -> None:
     await town.node(calling)
-    answer = await sdk(town).responses.create(model="m", input="hi", tools=[WEATHER])  # type: ignore[list-item]
+    async with sdk(town) as client:
+        answer = await client.responses.create(model="m", input="hi", tools=[WEATHER])  # type: ignore[list-item]
     assert answer.output_text == "Look: "
     (call,) = [item for item in answer.output if item.type == "function_call"]
     assert (call.call_id, call.name, call.arguments) == ("call_1", "weather", '{"city":"Rome"}')
@@ -69,7 +68,10 @@ async def test_the_sdk_reads_text_and_calls(town: Town) -> None:
 
 async def test_the_sdk_follows_a_stream(town: Town) -> None:
     await town.node(calling)
-    async with sdk(town).responses.stream(model="m", input="hi", tools=[WEATHER]) as stream:  # type: ignore[list-item]
+    async with (
+        sdk(town) as client,
+        client.responses.stream(model="m", input="hi", tools=[WEATHER]) as stream,  # type: ignore[list-item]
+    ):
         seen = [event async for event in stream]
         final = await stream.get_final_response()
     assert [event.sequence_number for event in seen] == list(range(len(seen)))
@@ -106,10 +108,11 @@ async def test_a_broken_stream_raises_in_the_sdk(town: Town) -> None:
         await offered.delta("x", index=7)
 
     await town.node(broken)
-    stream = await sdk(town).responses.create(model="m", input="hi", stream=True)
-    begun.set()
-    with pytest.raises(openai.APIError) as caught:
-        [event async for event in stream]
+    async with sdk(town) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        begun.set()
+        with pytest.raises(openai.APIError) as caught:
+            [event async for event in stream]
     assert caught.value.code == "node_failed"
 
 

@@ -12,9 +12,9 @@ from tests.host.fake_node import FakeNode, Script, echoing
 
 from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.host import Host, HostSettings
+from pinaivu_host.http_server import GatewayServer, listen, make_server
 from pinaivu_host.link_address import parse_address
 from pinaivu_host.listening_address import parse_listening_address
-from pinaivu_host.server import GatewayServer, listen, make_server
 from pinaivu_host.store.accounts import new_account_id
 from pinaivu_host.store.engine import sqlite_url
 from pinaivu_shared.canonical import encode

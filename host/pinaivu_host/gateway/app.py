@@ -36,6 +36,7 @@ _ENDPOINTS: Final = (
     "/attestation",
     "/completions",
     "/embeddings",
+    "/responses",
 )
 
 
@@ -97,16 +98,24 @@ def websocket_route(path: str, endpoint: Callable[[Any], Awaitable[None]]) -> We
     return WebSocketRoute(path, endpoint)
 
 
-def _as_api_error(error: Exception, scope: Scope) -> ApiError:
+def refusal_of(error: Exception, *, request_id: str, route: str) -> ApiError:
+    """What a caller is told of whatever went wrong; what is nobody's doing but ours is logged."""
     match error:
         case ApiError():
             return error
         case CoordinatorUnavailableError() | CommandRefusedError():
             return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")
         case DBAPIError() if is_lost(error):
-            kv = {"request_id": scope["state"]["request_id"], "route": route_of(scope), "error": complaint(error)}
+            kv = {"request_id": request_id, "route": route, "error": complaint(error)}
             logger.error("the database cannot be reached", extra={"kv": kv})
             return ApiError(COORDINATOR_UNAVAILABLE, "the gateway's database is not available right now, try again")
+        case _:
+            logger.error("request failed", exc_info=error, extra={"kv": {"request_id": request_id, "route": route}})
+            return ApiError(INTERNAL_ERROR, "something went wrong here; the request id helps to find out what")
+
+
+def _as_api_error(error: Exception, scope: Scope) -> ApiError:
+    match error:
         case HTTPException(status_code=404):
             return ApiError(NOT_FOUND, _not_found(scope["path"]))
         case HTTPException(status_code=405):
@@ -114,9 +123,7 @@ def _as_api_error(error: Exception, scope: Scope) -> ApiError:
             message = f"{scope['method']} is not allowed here, only {allowed}"
             return ApiError(METHOD_NOT_ALLOWED, message, headers=(("allow", allowed),))
         case _:
-            kv = {"request_id": scope["state"]["request_id"], "route": route_of(scope)}
-            logger.error("request failed", exc_info=error, extra={"kv": kv})
-            return ApiError(INTERNAL_ERROR, "something went wrong here; the request id helps to find out what")
+            return refusal_of(error, request_id=scope["state"]["request_id"], route=route_of(scope))
 
 
 def _not_found(path: str) -> str:

@@ -11,7 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.access import note_job
 from pinaivu_host.gateway.ask import ReadAsk
-from pinaivu_host.gateway.authentication import authenticate_asker, authenticate_payer, check_model_allowed
+from pinaivu_host.gateway.authentication import (
+    authenticate_asker,
+    authenticate_payer,
+    check_model_allowed,
+    key_digest,
+)
 from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.delivery import make_sink
 from pinaivu_host.gateway.departure import Departure, watch_caller
@@ -57,7 +62,7 @@ class Asking:
         try:
             once = None if key is None else Once(key, digest)
             sinks = functools.partial(make_sink, send, departure)
-            await self._jobs.run(Asked(order, once, check_payer), sinks, departure)
+            await self._jobs.run(Asked(key_digest(scope), order, once, check_payer), sinks, departure)
         finally:
             watcher.cancel()
             note_job(scope, self._metrics, order.command.model, departure)

@@ -1,7 +1,9 @@
 """Who is asking: API keys of callers, the one key of the operator. Decided before a body is read."""
 
+import functools
 import hashlib
 import hmac
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Scope
 
@@ -18,7 +20,9 @@ from pinaivu_host.gateway.errors import (
     ApiError,
 )
 from pinaivu_host.store.accounts import Accounts, Caller, has_expired
-from pinaivu_host.store.api_keys import NO_LIMITS
+from pinaivu_host.store.api_keys import NO_LIMITS, digest_of_key
+
+Find = Callable[[], Awaitable[Caller | None]]
 
 
 async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
@@ -34,12 +38,27 @@ async def authenticate_asker(scope: Scope, accounts: Accounts) -> Caller:
 async def authenticate_payer(scope: Scope, accounts: Accounts) -> Caller:
     """As `authenticate_asker`, and 429 for an account with nothing left to spend."""
     key = _bearer(scope)
-    caller = _may_ask(_enabled(_noted(scope, await accounts.caller(key))))
-    if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
-        caller = _may_ask(_enabled(await accounts.caller_now(key)))
-    if caller.credit <= 0:
-        raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
-    return caller
+
+    async def find() -> Caller | None:
+        return _noted(scope, await accounts.caller(key))
+
+    return await _payer(find, functools.partial(accounts.caller_now, key))
+
+
+async def payer_of(key_sha256: bytes, accounts: Accounts) -> Caller:
+    """The same for the key with this digest."""
+    find, find_now = accounts.holder, accounts.holder_now
+    return await _payer(functools.partial(find, key_sha256), functools.partial(find_now, key_sha256))
+
+
+async def asker_of(key_sha256: bytes, accounts: Accounts) -> Caller:
+    """As `authenticate_asker` for the key with this digest."""
+    return _may_ask(_enabled(await accounts.holder(key_sha256)))
+
+
+def key_digest(scope: Scope) -> bytes:
+    """The digest of the key that the request carries; ApiError (401) without one."""
+    return digest_of_key(_bearer(scope))
 
 
 def check_model_allowed(caller: Caller, model: str) -> None:
@@ -67,6 +86,15 @@ def _bearer(scope: Scope) -> str:
     if scheme.lower() != "bearer" or not key.strip():
         raise ApiError(MISSING_API_KEY, "send your API key in the header `Authorization: Bearer sk-pnv-...`")
     return key.strip()
+
+
+async def _payer(find: Find, find_now: Find) -> Caller:
+    caller = _may_ask(_enabled(await find()))
+    if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
+        caller = _may_ask(_enabled(await find_now()))
+    if caller.credit <= 0:
+        raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
+    return caller
 
 
 def _enabled(caller: Caller | None) -> Caller:

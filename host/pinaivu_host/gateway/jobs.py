@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pinaivu_host.gateway.delivery import MakeSink
 from pinaivu_host.gateway.departure import Departure
+from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.idempotency_key import KeyedRequest, Once
 from pinaivu_host.gateway.job import Job
@@ -19,8 +20,12 @@ from pinaivu_host.store.idempotency import place_of
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An order; `once` where it has an idempotency key. `check_payer` raises ApiError unless it can be paid."""
+    """An order of the key with this digest; `once` where it has an idempotency key.
 
+    `check_payer` raises ApiError unless it can be paid.
+    """
+
+    key_sha256: bytes
     order: Order
     once: Once | None
     check_payer: Callable[[], Awaitable[object]]
@@ -50,6 +55,8 @@ class LocalJobs:
 
     async def run(self, asked: Asked, make_sink: MakeSink, departure: Departure) -> None:
         """Until the job is settled, or the caller of a job with a key has gone."""
+        if self.draining:  # since the request's head was there, or since a worker sent it
+            raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
         if asked.once is None:
             admission = await self._market.limits.admit(asked.order.caller, asked.order.command)
             order = admission.limit(asked.order)

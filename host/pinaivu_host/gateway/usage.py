@@ -44,7 +44,8 @@ CSV_COLUMNS: Final = (
     "charge",
     "charge_micro_usdc",
 )
-_SHORT: Final[dict[str, Grouping]] = {"key": "api_key_id"}
+_NAMED: Final[dict[str, Grouping]] = {**{one: one for one in GROUPINGS}, "key": "api_key_id"}
+"""What a caller may write, and what it means: OpenAI says api_key_id."""
 _DAY_S: Final = 86_400
 _PAGE: Final = "page_"
 _NO_STORE: Final = ("cache-control", "no-store")
@@ -70,7 +71,8 @@ class UsageReport:
         caller = await authenticate(scope, self._accounts)
         query = Query(scope, PARAMETERS, lists=("group_by",))
         query.choice("bucket_width", ("1d",))
-        by = frozenset(_SHORT.get(one, one) for one in query.choices("group_by", (*GROUPINGS, *_SHORT)))
+        asked = query.choices("group_by", tuple(_NAMED))
+        by: frozenset[Grouping] = frozenset(_NAMED[one] for one in asked)
         as_csv = query.choice("format", ("json", "csv")) == "csv"
         period = period_of(query, now_s=now_ms() // 1000)
         found = await self._usage.by_day(
