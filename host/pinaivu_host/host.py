@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.routing import BaseRoute
 
 from pinaivu_host.capacity import Capacity
-from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.admin import Admin
 from pinaivu_host.gateway.admin_keys import AdminKeys
 from pinaivu_host.gateway.admin_orders import AdminOrders
@@ -27,7 +26,7 @@ from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
 from pinaivu_host.gateway.openapi import OpenApiDocument
 from pinaivu_host.gateway.pricing import Pricing
-from pinaivu_host.gateway.rate_limits import RateLimits, longest_job_ms
+from pinaivu_host.gateway.rate_limits import make_rate_limits
 from pinaivu_host.gateway.receipt_list import ReceiptList
 from pinaivu_host.gateway.receipts import Receipts
 from pinaivu_host.gateway.recount import NO_RECOUNTS, Recounter
@@ -50,7 +49,6 @@ from pinaivu_host.store.database import Database
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.idempotency import KeyStore
 from pinaivu_host.store.journal import Journal
-from pinaivu_host.store.limits import LimitStore
 from pinaivu_host.store.models import FirstQuotes
 from pinaivu_host.store.node_records import NodeRecords
 from pinaivu_host.store.orders import Orders
@@ -132,11 +130,7 @@ class Host:
             evidence=EvidenceStore(self._database),
             queue_s=settings.queue_ms / 1000,
             metrics=Metrics(terms.model for terms in configuration.models),
-            limits=RateLimits(
-                LimitStore(self._database, now_ms=now_ms),
-                configuration,
-                lease_ms=longest_job_ms(configuration.jobs, queue_ms=settings.queue_ms),
-            ),
+            limits=make_rate_limits(self._database, configuration, queue_ms=settings.queue_ms),
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))

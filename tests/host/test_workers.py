@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.host.fake_enclave import FakeEnclave, trust
-from tests.host.fake_node import FakeNode, Gate, echoing, endless
+from tests.host.fake_node import FakeNode, Gate, echoing
 from tests.host.program import create_key, free_port, served
 from tests.host.town import CONFIGURATION, request
 
@@ -135,13 +135,25 @@ async def test_one_idempotency_key_is_one_job_at_all_workers(place: Place) -> No
 
 
 async def test_a_caller_who_leaves_ends_the_job(place: Place) -> None:
-    place.node.script = endless
+    seen = asyncio.Event()
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta("one")
+        await seen.wait()
+        await offered.delta("two")
+        await offered.cancelled.wait()
+        await offered.prove("onetwo", outcome="cancelled", finish_reason=None)
+
+    place.node.script = script
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         headers = {"authorization": f"Bearer {place.key}"}
         url = place.url + "/v1/chat/completions"
         async with client.stream("POST", url, headers=headers, json=request(stream=True)) as response:
             async for piece in response.aiter_text():
-                if '"x"' in piece:
+                if '"one"' in piece:
+                    seen.set()
+                elif '"two"' in piece:  # which is not sent before "one" was taken
                     break
         request_id = response.headers["x-request-id"]
     receipt = f"/v1/receipts/{request_id}"
@@ -149,7 +161,7 @@ async def test_a_caller_who_leaves_ends_the_job(place: Place) -> None:
         pass
     assert (found.json()["outcome"], found.json()["reason"]) == ("cancelled", "client_disconnected")
     (settled,) = place.settled(request_id)
-    assert settled.delivery.delivered_bytes > 0
+    assert settled.delivery.delivered_bytes >= len("one")
 
 
 async def test_a_revoked_key_stops_at_every_worker(place: Place) -> None:
@@ -177,6 +189,10 @@ async def test_a_keys_limit_holds_over_all_workers(place: Place) -> None:
     assert {answer.json()["error"]["code"] for answer in refused} == {"rate_limit_exceeded"}
     assert len(answers) - len(refused) in {5, 10}  # ten where a minute has just ended
     assert all(answer.headers["x-ratelimit-limit-requests"] == "5" for answer in answers)
+    wrong = await place.chat(key=made["api_key"], temperature=3)
+    assert (wrong.status_code, wrong.headers["x-ratelimit-remaining-requests"]) == (422, "0")
+    far = await place.ask("POST", "/v1/completions", json={"model": "m", "prompt": "x" * 1_000_000})
+    assert (far.json()["error"]["code"], far.json()["error"]["param"]) == ("context_length_exceeded", "prompt")
 
 
 async def test_running_streams_end_before_the_workers_do(own: Place) -> None:

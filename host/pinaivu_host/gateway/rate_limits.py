@@ -28,6 +28,7 @@ from pinaivu_host.gateway.order import Order, unknown_model
 from pinaivu_host.gateway.reservation import Reservation
 from pinaivu_host.store.accounts import Caller
 from pinaivu_host.store.api_keys import NO_LIMITS
+from pinaivu_host.store.database import Database
 from pinaivu_host.store.key_charges import next_month_ms
 from pinaivu_host.store.limits import Demand, Grant, LimitReachedError, LimitStore
 from pinaivu_shared.configuration import Configuration, JobLimits, ModelTerms
@@ -184,7 +185,13 @@ def _message(error: LimitReachedError) -> str:
             return "what is left of this API key's budget for the month pays for no answer to this request"
 
 
-def longest_job_ms(limits: JobLimits, *, queue_ms: int) -> int:
+def make_rate_limits(database: Database, configuration: Configuration, *, queue_ms: int) -> RateLimits:
+    """As every process of a host has them."""
+    store = LimitStore(database, now_ms=now_ms)
+    return RateLimits(store, configuration, lease_ms=_longest_job_ms(configuration.jobs, queue_ms=queue_ms))
+
+
+def _longest_job_ms(limits: JobLimits, *, queue_ms: int) -> int:
     """How long a job may take, its waiting and its settlement among it: after that, nobody is there to end it."""
     return limits.attempts * limits.duration_ms + queue_ms + SETTLED_WITHIN_MS
 

@@ -48,6 +48,7 @@ async def serve_with_workers(
             database_url=host.settings.database_url,
             configuration=host.settings.configuration,
             max_body_bytes=host.settings.max_body_bytes,
+            queue_ms=host.settings.queue_ms,
             cors_origins=host.settings.cors_origins,
         )
         pool = WorkerPool(count, settings)

@@ -17,6 +17,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_url: str
     configuration: bytes
     max_body_bytes: int
+    queue_ms: int
     cors_origins: tuple[str, ...]
     certificate: tuple[str, str] | None
     trusted_proxies: tuple[str, ...]

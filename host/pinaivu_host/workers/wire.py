@@ -36,6 +36,7 @@ class Submit(WorkerMessage, frozen=True):
     stream: bool
     choices: int
     keeps_logprobs: bool
+    content_param: str
     once: tuple[str, bytes] | None
 
 

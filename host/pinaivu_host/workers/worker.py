@@ -20,6 +20,7 @@ from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.endpoints import READERS
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.order import new_request_id
+from pinaivu_host.gateway.rate_limits import make_rate_limits
 from pinaivu_host.gateway.responses import send_error
 from pinaivu_host.http_server import make_server
 from pinaivu_host.metrics import Metrics
@@ -81,12 +82,14 @@ async def run(settings: WorkerSettings) -> None:
     """Serve until SIGTERM, or until the host has gone; running answers come to their end."""
     database = Database(settings.database_url)
     accounts = Accounts(database)
-    metrics = WorkerMetrics([terms.model for terms in parse_configuration(settings.configuration).models])
+    configuration = parse_configuration(settings.configuration)
+    limits = make_rate_limits(database, configuration, queue_ms=settings.queue_ms)
+    metrics = WorkerMetrics([terms.model for terms in configuration.models])
     await metrics.connect(Path(settings.jobs))
     jobs, relay = RemoteJobs(Path(settings.jobs)), Relay(Path(settings.http))
     asking = Asking(jobs, accounts, metrics, max_body_bytes=settings.max_body_bytes)
     routes = [route(path, "POST", functools.partial(asking.serve, read)) for path, read in READERS.items()]
-    asks = Gateway(routes, metrics, Cors(settings.cors_origins))
+    asks = Gateway(routes, metrics, Cors(settings.cors_origins), limits.headers)
     edge = settings.edge()
     server = make_server(WorkerApp(asks, relay), edge)
     stopping = asyncio.Event()
@@ -107,6 +110,7 @@ async def run(settings: WorkerSettings) -> None:
     host_ends.cancel()
     await relay.close()
     await accounts.uses.written()
+    await limits.close()
     database.close()
 
 
