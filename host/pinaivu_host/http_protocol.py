@@ -10,8 +10,8 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from pinaivu_host.gateway.errors import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS, ApiError
+from pinaivu_host.gateway.http_answer import JSON
 from pinaivu_host.gateway.order import new_request_id
-from pinaivu_host.gateway.responses import JSON
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024

@@ -22,8 +22,8 @@ from pinaivu_host.gateway.admin_orders import (
 )
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
-from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.store.accounts import Account, Accounts, new_account_id
 from pinaivu_shared.signed import Signed

@@ -12,8 +12,8 @@ from pinaivu_host.gateway.admin import SECRET
 from pinaivu_host.gateway.admin_orders import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.order import MODEL_NAME_MAX
-from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.api_keys import ApiKey, ApiKeys, KeyLimits, KeyTerms, Permission, digest_of_key, key_id_of
 from pinaivu_shared.money import AMOUNT_MAX

@@ -24,8 +24,8 @@ from pinaivu_host.gateway.errors import (
     ApiError,
     Detail,
 )
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.gateway.validation import validated
 from pinaivu_host.operator_orders import OperatorKey, verify_order
 from pinaivu_host.outbox import Outbox

@@ -20,8 +20,8 @@ from pinaivu_host.gateway.errors import (
     NOT_FOUND,
     ApiError,
 )
+from pinaivu_host.gateway.http_answer import send_error
 from pinaivu_host.gateway.order import new_request_id
-from pinaivu_host.gateway.responses import send_error
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.engine import complaint, is_lost
 

@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, OVERLOADED, ApiError
-from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_shared.wire.link import Attest
 from pinaivu_shared.wire.link import Attestation as Attested

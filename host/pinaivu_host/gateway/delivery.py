@@ -10,8 +10,8 @@ from starlette.types import Send
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.errors import ApiError, Header
+from pinaivu_host.gateway.http_answer import response_start, send_error, send_json
 from pinaivu_host.gateway.order import Order
-from pinaivu_host.gateway.responses import response_start, send_error, send_json
 from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.signed import Signed

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.errors import INVALID_REQUEST, NOT_FOUND, OVERLOADED, ApiError
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.log_proof import log_proof
-from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.node_records import ListedStatement, NodeAccount, NodeRecords, StatementEvidence, Suspension

@@ -21,7 +21,7 @@ from pinaivu_host.gateway.errors import (
     UNSUPPORTED_MEDIA_TYPE,
     ErrorKind,
 )
-from pinaivu_host.gateway.responses import JSON
+from pinaivu_host.gateway.http_answer import JSON
 
 Schema = dict[str, Any]
 Key = Literal["", "account", "operator"]

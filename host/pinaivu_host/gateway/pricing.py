@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_shared.configuration import Configuration, ModelTerms
 from pinaivu_shared.money import format_usdc
 

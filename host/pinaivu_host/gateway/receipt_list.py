@@ -6,8 +6,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.authentication import authenticate
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
-from pinaivu_host.gateway.responses import send_json
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.usage import ReceiptFilter, Usage
 from pinaivu_shared.canonical import Name

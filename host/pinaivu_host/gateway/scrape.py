@@ -9,8 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate_operator
+from pinaivu_host.gateway.http_answer import response_start
 from pinaivu_host.gateway.market import Market
-from pinaivu_host.gateway.responses import response_start
 from pinaivu_host.store.orders import Orders
 
 logger = logging.getLogger(__name__)

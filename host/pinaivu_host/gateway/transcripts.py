@@ -6,7 +6,7 @@
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
-from pinaivu_host.gateway.responses import send_json
+from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.store.evidence import EvidenceStore
 
 

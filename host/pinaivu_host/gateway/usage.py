@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
+from pinaivu_host.gateway.http_answer import response_start, send_json
 from pinaivu_host.gateway.pricing import CURRENCY, decimal_usdc
 from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
-from pinaivu_host.gateway.responses import response_start, send_json
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.usage import GROUPINGS, DayUsage, Grouping, Usage
 

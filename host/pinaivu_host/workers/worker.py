@@ -19,9 +19,9 @@ from pinaivu_host.gateway.body import CallerGoneError
 from pinaivu_host.gateway.cors import Cors
 from pinaivu_host.gateway.endpoints import READERS
 from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.http_answer import send_error
 from pinaivu_host.gateway.order import new_request_id
 from pinaivu_host.gateway.rate_limits import make_rate_limits
-from pinaivu_host.gateway.responses import send_error
 from pinaivu_host.http_server import make_server
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts
