@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.host.fake_enclave import FakeEnclave, trust
-from tests.host.fake_node import FakeNode, Gate, echoing
+from tests.host.fake_node import FakeNode, Gate, Offered, echoing
 from tests.host.program import create_key, free_port, served
 from tests.host.town import CONFIGURATION, request
 
