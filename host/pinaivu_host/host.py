@@ -24,7 +24,7 @@ from pinaivu_host.gateway.jobs import LocalJobs
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.models import Models
 from pinaivu_host.gateway.nodes import Nodes
-from pinaivu_host.gateway.openapi import OpenApiDocument
+from pinaivu_host.gateway.openapi.document import OpenApiDocument
 from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.gateway.rate_limits import make_rate_limits
 from pinaivu_host.gateway.receipt_list import ReceiptList

@@ -12,7 +12,7 @@ from tests.docs.shell import run_blocks
 from tests.network.conftest import running
 from tests.shared.evidence import ANSWER, REQUEST, SALT, make_evidence
 
-from pinaivu_host.gateway.openapi import OPERATIONS
+from pinaivu_host.gateway.openapi.document import OPERATIONS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 

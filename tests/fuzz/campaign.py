@@ -15,8 +15,8 @@ from tests.fuzz.bodies import HEADERS, VALUES, damaged
 from tests.fuzz.running import Running, running
 from tests.host.contract import Contract
 
-from pinaivu_host.gateway.openapi import OPERATIONS
-from pinaivu_host.gateway.openapi_operation import Operation
+from pinaivu_host.gateway.openapi.document import OPERATIONS
+from pinaivu_host.gateway.openapi.operation import Operation
 
 BATCH = 50
 """Requests for each example of hypothesis, which takes longer to make one than the gateway to answer."""

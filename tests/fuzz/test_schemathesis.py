@@ -15,7 +15,7 @@ from schemathesis.checks import (
 )
 from tests.fuzz.running import Running, running
 
-from pinaivu_host.gateway.openapi import openapi_document
+from pinaivu_host.gateway.openapi.document import openapi_document
 
 SEED = 20_261_128
 EXAMPLES = 4

@@ -6,8 +6,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from pinaivu_host.gateway.openapi import OPERATIONS, openapi_document
-from pinaivu_host.gateway.openapi_operation import Operation
+from pinaivu_host.gateway.openapi.document import OPERATIONS, openapi_document
+from pinaivu_host.gateway.openapi.operation import Operation
 
 Validator = jsonschema_rs.Draft202012Validator
 

@@ -12,14 +12,13 @@ from tests.host.fake_enclave import signed_order
 from tests.host.fake_node import echoing
 from tests.host.town import ADMIN_KEY, Town, deposit, request
 
-from pinaivu_host.gateway import openapi
-from pinaivu_host.gateway.openapi import OPERATIONS
-from pinaivu_host.gateway.openapi_operation import Operation
+from pinaivu_host.gateway.openapi.document import EVENTS, OPERATIONS
+from pinaivu_host.gateway.openapi.operation import Operation
 
 pytestmark = pytest.mark.anyio
 CONTRACT = Contract()
 Call = tuple[str, str, dict[str, Any]]
-EVENTS = {shape.__name__ for shape in openapi.EVENTS}
+EVENT_NAMES = {shape.__name__ for shape in EVENTS}
 NOBODY, NOTHING = "acct_" + "0" * 32, "0" * 26
 
 
@@ -49,7 +48,7 @@ def test_operations_are_named_once_and_their_references_lead_somewhere() -> None
     assert len(names) == len(set(names)) == len(OPERATIONS)
     text = json.dumps(CONTRACT.document)
     for name in CONTRACT.components["schemas"]:
-        assert text.count(f'"#/components/schemas/{name}"') or name in EVENTS, f"nothing refers to {name}"
+        assert text.count(f'"#/components/schemas/{name}"') or name in EVENT_NAMES, f"nothing refers to {name}"
     for part in text.split('"#/components/schemas/')[1:]:
         assert part.split('"')[0] in CONTRACT.components["schemas"]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from pinaivu_host.gateway.answer import TokenLogprob
-from pinaivu_host.gateway.openapi_answers import Answer, Count, Seconds
+from pinaivu_host.gateway.openapi.answers import Answer, Count, Seconds
 from pinaivu_shared.ids import RequestId
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

@@ -12,7 +12,7 @@ from pinaivu_host.gateway.errors import (
     RECEIPT_NOT_FOUND,
     UNSUPPORTED_PARAMETER,
 )
-from pinaivu_host.gateway.openapi_answers import (
+from pinaivu_host.gateway.openapi.answers import (
     Alive,
     FreshAttestation,
     Model,
@@ -25,8 +25,8 @@ from pinaivu_host.gateway.openapi_answers import (
     StatementPage,
     UsagePage,
 )
-from pinaivu_host.gateway.openapi_asking import ASKED, TEXT
-from pinaivu_host.gateway.openapi_operation import Header, Operation, Parameter, Schema, Success
+from pinaivu_host.gateway.openapi.asking import ASKED, TEXT
+from pinaivu_host.gateway.openapi.operation import Header, Operation, Parameter, Schema, Success
 from pinaivu_host.gateway.query import TIME_S_MAX
 from pinaivu_host.gateway.usage import DAYS_MAX, NEXT_PAGE
 from pinaivu_shared.bundle import Bundle

@@ -17,8 +17,8 @@ from pinaivu_host.gateway.errors import (
     ORDER_REFUSED,
     UNSUPPORTED_PARAMETER,
 )
-from pinaivu_host.gateway.openapi_answers import Answer, Count, Decimal, Milliseconds
-from pinaivu_host.gateway.openapi_operation import Operation, Parameter, Success
+from pinaivu_host.gateway.openapi.answers import Answer, Count, Decimal, Milliseconds
+from pinaivu_host.gateway.openapi.operation import Operation, Parameter, Success
 from pinaivu_host.store.api_keys import Permission
 from pinaivu_shared.ids import AccountId, NodeId
 

@@ -20,12 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.errors import ErrorKind
 from pinaivu_host.gateway.http_answer import JSON, send_json
-from pinaivu_host.gateway.openapi_admin import ADMIN
-from pinaivu_host.gateway.openapi_answers import Error, ValidationError
-from pinaivu_host.gateway.openapi_chat import ChatCompletionChunk, CompletionChunk
-from pinaivu_host.gateway.openapi_operation import Header, Key, Operation, Parameter, Schema, Success
-from pinaivu_host.gateway.openapi_public import PUBLIC
-from pinaivu_host.gateway.openapi_responses import ResponseEvent
+from pinaivu_host.gateway.openapi.admin import ADMIN
+from pinaivu_host.gateway.openapi.answers import Error, ValidationError
+from pinaivu_host.gateway.openapi.chat import ChatCompletionChunk, CompletionChunk
+from pinaivu_host.gateway.openapi.operation import Header, Key, Operation, Parameter, Schema, Success
+from pinaivu_host.gateway.openapi.public import PUBLIC
+from pinaivu_host.gateway.openapi.responses import ResponseEvent
 
 OPERATIONS: Final = (*PUBLIC, *ADMIN)
 EVENTS: Final = (ChatCompletionChunk, CompletionChunk, ResponseEvent)

@@ -1,0 +1,1 @@
+"""The OpenAPI document: every route of the gateway, with every answer that it gives."""
