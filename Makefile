@@ -50,13 +50,15 @@ test-reproducible: $(READY) ## compiles the kernel again, elsewhere, and compare
 	$(BIN)/pytest tests/reproducible
 bench-image: $(READY)     ## size, boot time and memory of the image
 	$(BIN)/python -m tests.bench.image
-bench: $(READY)           ## figures, as ratios measured side by side
-	$(BIN)/python -m tests.bench
+bench: $(READY)           ## figures, as ratios measured side by side; BENCH=gateway prints one part
+	$(BIN)/python -m tests.bench $(BENCH)
 populations: $(READY)     ## simulated bidders: prints their figures, writes docs/populations.svg and docs/auction.md's table
 	$(BIN)/python scripts/draw_populations.py
 lock: $(BIN)/python       ## resolve the dependencies again; UPGRADE=--upgrade takes newer versions
 	for extra in enclave host node dev; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --no-header --quiet $(UPGRADE) \
 	    --no-emit-package pinaivu -o requirements/$$extra.lock || exit 1; done
+	$(BIN)/uv pip compile requirements/litellm.in --generate-hashes --universal --python-version 3.11 --no-header --quiet $(UPGRADE) \
+	  -o requirements/litellm.lock
 clean:                    ## forget the virtual environment and all caches
 	rm -rf .venv tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
