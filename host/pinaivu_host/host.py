@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.routing import BaseRoute
 
 from pinaivu_host.capacity import Capacity
-from pinaivu_host.gateway.admin import Admin
-from pinaivu_host.gateway.admin_keys import AdminKeys
-from pinaivu_host.gateway.admin_orders import AdminOrders
+from pinaivu_host.gateway.admin.accounts import AdminAccounts
+from pinaivu_host.gateway.admin.keys import AdminKeys
+from pinaivu_host.gateway.admin.orders import AdminOrders
 from pinaivu_host.gateway.app import Gateway, route, websocket_route
 from pinaivu_host.gateway.asking import DEFAULT_BODY_BYTES_MAX, Asking
 from pinaivu_host.gateway.attestation import Attestation
@@ -181,7 +181,7 @@ class Host:
         orders = AdminOrders(
             self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
         )
-        admin = Admin(self.accounts, orders, self.link, admin_key=settings.admin_key)
+        admin = AdminAccounts(self.accounts, orders, self.link, admin_key=settings.admin_key)
         keys = AdminKeys(ApiKeys(self._database), self.accounts, admin_key=settings.admin_key)
         node_endpoint = NodeEndpoint(
             link=self.link,

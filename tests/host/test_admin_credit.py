@@ -61,7 +61,7 @@ async def test_without_an_enclave_no_account_is_opened(town: Town) -> None:
 
 
 async def test_an_account_whose_credit_is_on_its_way_is_202(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pinaivu_host.gateway.admin_orders.RECORD_LIMIT_S", 0.01)
+    monkeypatch.setattr("pinaivu_host.gateway.admin.orders.RECORD_LIMIT_S", 0.01)
     town.enclave.silent_on = (RecordOrder,)
     answer = await town.client(ADMIN_KEY).post("/admin/v1/accounts", json={"name": "ann", "credit": "1.50"})
     assert (answer.status_code, set(answer.json())) == (202, {"account_id", "api_key"})

@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from pinaivu_host.gateway import admin
-from pinaivu_host.gateway.admin_keys import ChangedKey, NewKey
-from pinaivu_host.gateway.admin_orders import NewPayout, SignedOrder
+from pinaivu_host.gateway.admin import accounts
+from pinaivu_host.gateway.admin.keys import ChangedKey, NewKey
+from pinaivu_host.gateway.admin.orders import NewPayout, SignedOrder
 from pinaivu_host.gateway.errors import (
     COORDINATOR_UNAVAILABLE,
     INVALID_REQUEST,
@@ -126,7 +126,7 @@ ADMIN: Final = (
         "POST",
         _ACCOUNTS,
         "Open an account with its first key",
-        body=admin.NewAccount,
+        body=accounts.NewAccount,
         answers=(
             Success(OpenedAccount, description="The key works."),
             Success(OpenedAccount, status=202, description="The key works once the enclave is back."),
@@ -142,7 +142,7 @@ ADMIN: Final = (
             Parameter(
                 "limit",
                 "How many.",
-                {"type": "integer", "minimum": 1, "maximum": admin.LISTED_MAX, "default": admin.LISTED_DEFAULT},
+                {"type": "integer", "minimum": 1, "maximum": accounts.LISTED_MAX, "default": accounts.LISTED_DEFAULT},
             ),
         ),
         answers=(Success(AccountPage),),
@@ -160,7 +160,7 @@ ADMIN: Final = (
         "POST",
         _ACCOUNTS + "/{account_id}/deposits",
         "Give an account credit",
-        body=admin.NewDeposit,
+        body=accounts.NewDeposit,
         answers=_ORDERED,
         errors=(NO_OPERATOR_KEY, NOT_FOUND, ORDER_CONFLICT, ORDER_REFUSED),
         segments=_ACCOUNT,

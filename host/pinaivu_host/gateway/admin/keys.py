@@ -8,8 +8,8 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.admin import SECRET
-from pinaivu_host.gateway.admin_orders import Name, OperatorShape, read_admin_body
+from pinaivu_host.gateway.admin.accounts import SECRET
+from pinaivu_host.gateway.admin.orders import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
 from pinaivu_host.gateway.http_answer import send_json

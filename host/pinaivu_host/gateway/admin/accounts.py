@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.admin_orders import (
+from pinaivu_host.gateway.admin.orders import (
     AdminOrders,
     Amount,
     Name,
@@ -48,7 +48,7 @@ class NewDeposit(OperatorShape):
     fund: Literal["deposits", "promotions"] = "deposits"
 
 
-class Admin:
+class AdminAccounts:
     """Accounts, their first keys, their credit."""
 
     def __init__(self, accounts: Accounts, orders: AdminOrders, link: EnclaveLink, *, admin_key: str | None) -> None:
