@@ -7,7 +7,7 @@ from pinaivu_host.gateway.ask import ReadAsk
 from pinaivu_host.gateway.chat import read_chat
 from pinaivu_host.gateway.completion import read_completion
 from pinaivu_host.gateway.embeddings import read_embeddings
-from pinaivu_host.gateway.responses_answer import read_response
+from pinaivu_host.gateway.responses.answer import read_response
 
 READERS: Final[Mapping[str, ReadAsk]] = {
     "/v1/chat/completions": read_chat,

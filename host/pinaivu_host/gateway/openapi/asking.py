@@ -36,7 +36,7 @@ from pinaivu_host.gateway.idempotency_key import KEY_CHARACTERS_MAX, NAME
 from pinaivu_host.gateway.openapi.chat import ChatCompletion, Completion, Embeddings
 from pinaivu_host.gateway.openapi.operation import Header, Operation, Parameter, Schema, Success
 from pinaivu_host.gateway.openapi.responses import Response
-from pinaivu_host.gateway.responses_request import ResponsesRequest
+from pinaivu_host.gateway.responses.request import ResponsesRequest
 
 STREAM: Final = "text/event-stream"
 TEXT: Final[Schema] = {"type": "string"}

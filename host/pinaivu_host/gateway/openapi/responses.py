@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from pinaivu_host.gateway.answer import TokenLogprob
 from pinaivu_host.gateway.openapi.answers import Answer, Count, ErrorObject, Seconds
-from pinaivu_host.gateway.responses_items import Status
+from pinaivu_host.gateway.responses.items import Status
 from pinaivu_shared.ids import RequestId
 
 

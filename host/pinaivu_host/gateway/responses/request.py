@@ -1,7 +1,7 @@
 """The body of `POST /v1/responses`: shapes and ranges (422) of its stateless part, for text and function calls.
 
 What needs a memory here (`previous_response_id`, `conversation`, `background`) or tools that run here is refused by
-name in `responses_chat`. Keys that are not listed are ignored.
+name in `responses.chat`. Keys that are not listed are ignored.
 """
 
 from typing import Annotated, Any, Final, Literal

@@ -10,7 +10,7 @@ import msgspec
 from pinaivu_host.gateway.answer import Answer, shown_logprobs
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
-from pinaivu_host.gateway.responses_items import CONTENT_INDEX, CallItem, Item, MessageItem, Status
+from pinaivu_host.gateway.responses.items import CONTENT_INDEX, CallItem, Item, MessageItem, Status
 from pinaivu_host.gateway.stream import one_line
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.wire.node import Delta, ToolCallDelta

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
-from pinaivu_host.gateway.responses_request import (
+from pinaivu_host.gateway.responses.request import (
     CallItem,
     ChosenFunction,
     Content,

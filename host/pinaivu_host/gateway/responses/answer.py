@@ -11,9 +11,9 @@ from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat, needs_of
 from pinaivu_host.gateway.envelope import Envelope
-from pinaivu_host.gateway.responses_chat import chat_of
-from pinaivu_host.gateway.responses_request import ResponsesRequest
-from pinaivu_host.gateway.responses_stream import ResponsesWriter
+from pinaivu_host.gateway.responses.chat import chat_of
+from pinaivu_host.gateway.responses.request import ResponsesRequest
+from pinaivu_host.gateway.responses.stream import ResponsesWriter
 from pinaivu_host.gateway.validation import read_request
 from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
