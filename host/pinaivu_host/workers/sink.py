@@ -1,6 +1,7 @@
 """The sink of a job whose caller is at a worker: what the worker's caller has taken is what counts as delivered."""
 
 import asyncio
+from typing import Final
 
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.delivery import NEVER, CallerStalledError
@@ -13,6 +14,9 @@ from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta
+
+DELTAS_MAX: Final = 32
+"""In one frame: each is below MAX_NODE_MESSAGE_BYTES."""
 
 
 class WorkerLine:
@@ -56,9 +60,12 @@ class WorkerSink:
         line.send(Begin(order.command.request_id, order.salt, order.envelope.created_s, headers))
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
-        """Add to the answer what the caller has taken."""
-        if await self._hand_on(Pieces(tuple(deltas))):
-            for delta in deltas:
+        """Add to the answer what the caller has taken. A repeated answer comes all at once, in several frames."""
+        for start in range(0, len(deltas), DELTAS_MAX):
+            pieces = deltas[start : start + DELTAS_MAX]
+            if not await self._hand_on(Pieces(tuple(pieces))):
+                return
+            for delta in pieces:
                 answer.add(delta)
 
     async def keep_alive(self) -> None:

@@ -12,7 +12,6 @@ import msgspec
 
 from pinaivu_host.gateway.departure import Reason
 from pinaivu_host.gateway.errors import TABLE, ApiError, Detail
-from pinaivu_shared.errors import PeerError
 from pinaivu_shared.framing import PREFIX_BYTES, announced_bytes, frame
 from pinaivu_shared.wire.link import OpenJob
 from pinaivu_shared.wire.node import Delta
@@ -125,12 +124,3 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
         return await reader.readexactly(announced_bytes(prefix, peer="worker", max_bytes=MAX_FRAME_BYTES))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-
-
-class HostGoneError(PeerError):
-    """The connection to the host ended before its last word."""
-
-    code = "host_gone"
-
-    def __init__(self) -> None:
-        super().__init__("host", "closed the connection")
