@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pinaivu_shared.errors import UnreadableError
+from pinaivu_shared.response_events import check_told
 from pinaivu_shared.sse import assemble_choices
 
 Choices = list[dict[str, Any]]
@@ -40,17 +41,24 @@ def choices_of_answer(answer: Any) -> Choices:  # noqa: ANN401 - any JSON value
 
 
 def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
-    """The same of the events of a stream (`sse.data_events`): chunks, or those of `/v1/responses`."""
-    chunks = []
+    """The same of the events of a stream (`sse.data_events`): chunks, or those of `/v1/responses`.
+
+    A response stands in the last event as a whole; the pieces before it, which its caller saw first, must say the same.
+    """
+    told, ends = [], []
     for event in events:
         if not isinstance(event, dict):
             raise UnreadableError("answer: an event of the stream is no JSON object")
-        if event.get("type") in _ENDED:
-            return choices_of_answer(event.get("response"))
-        chunks.append(event)
+        if ends:
+            raise UnreadableError("answer: something follows the end of the response")
+        (ends if event.get("type") in _ENDED else told).append(event)
     try:
-        choices = assemble_choices(chunks)
-    except (LookupError, TypeError, AttributeError) as error:
+        if ends:
+            choices = choices_of_answer(ends[0].get("response"))
+            check_told(told, ends[0]["response"]["output"])
+            return choices
+        choices = assemble_choices(told)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UnreadableError(f"answer: not the chunks of a stream: {error!r}") from error
     if not choices:
         raise UnreadableError("answer: the stream has no end of a response, and no choices")
@@ -81,6 +89,8 @@ def _said(text: str) -> dict[str, Any]:
 
 def _of_embeddings(data: Sequence[Mapping[str, Any]]) -> Choices:
     in_order = sorted(data, key=lambda one: int(one["index"]))
+    if [one["index"] for one in in_order] != list(range(len(data))):
+        raise ValueError("the vectors are not numbered from 0 on")
     vectors = (one["embedding"] for one in in_order)
     content = embeddings_content([one if isinstance(one, str) else packed_vector(one) for one in vectors])
     return [_choice(0, _said(content), "stop")]

@@ -8,27 +8,42 @@ DONE = "[DONE]"
 
 
 def data_events(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON of each `data:` line; comments, other fields and the closing `[DONE]` are passed over.
+    """The JSON of each `data:` line; comments and other fields are passed over, as is the closing `[DONE]`.
 
-    Raises ValueError where a data line is not JSON. Lines end in LF or CRLF only: U+2028 does not end one.
+    Raises ValueError where a data line is not JSON, and for what a client may read otherwise: data after `[DONE]`, a CR
+    without LF. Lines end in LF or CRLF: U+2028 does not end one.
     """
+    done = False
     for line in text.split("\n"):
-        content = line.removesuffix("\r").removeprefix("data:").strip(" ")
-        if line.startswith("data:") and content and content != DONE:
+        bare = line.removesuffix("\r")
+        if "\r" in bare:
+            raise ValueError("a carriage return stands alone in the stream")
+        content = bare.removeprefix("data:").strip(" ")
+        if not bare.startswith("data:") or not content:
+            continue
+        if done:
+            raise ValueError(f"data follows the closing {DONE}")
+        done = content == DONE
+        if not done:
             yield json.loads(content)
 
 
 def assemble_choices(chunks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Join the deltas of `chat.completion.chunk`s into choices, as an unstreamed answer would have them.
 
-    Streamed text completions have a `text` in place of a delta, which is the content here.
+    Streamed text completions have a `text` in place of a delta, which is the content here. ValueError for a stream that
+    has both: its client saw one of them.
     """
     choices: dict[int, dict[str, Any]] = {}
+    kinds = set()
     for chunk in chunks:
         for part in chunk.get("choices", []):
             choice = choices.setdefault(part["index"], _empty_choice(part["index"]))
-            _join(choice["message"], part.get("delta") or {"content": part.get("text")})
+            kinds |= part.keys() & {"delta", "text"}
+            _join(choice["message"], (part.get("delta") or {}) if "delta" in part else {"content": part.get("text")})
             choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
+    if len(kinds) > 1:
+        raise ValueError("chunks of a chat and of a text completion in one stream")
     return [choices[index] for index in sorted(choices)]
 
 

@@ -134,6 +134,8 @@ def test_numbers_that_were_shortened_to_nine_digits_commit_alike() -> None:
         embeddings([1e39]), embeddings([10**400]), embeddings(["x"]), embeddings(None), embeddings({"a": 1}),  # type: ignore[arg-type,list-item]
         {**response(), "status": "failed"}, {**response(), "status": "in_progress"}, response(incomplete="boredom"),
         response({"type": "function_call"}), {"object": "response"},
+        {"object": "list", "data": [{"index": 0, "embedding": "AAAAAA=="}, {"index": 2, "embedding": "AACAPw=="}]},
+        {"object": "list", "data": [{"index": 0, "embedding": "AAAAAA=="}, {"index": 0, "embedding": "AACAPw=="}]},
     ],
     ids=repr,
 )  # fmt: skip
