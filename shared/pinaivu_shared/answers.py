@@ -45,7 +45,8 @@ def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
 
     A response stands in the last event as a whole; the pieces before it, which its caller saw first, must say the same.
     """
-    told, ends = [], []
+    told: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
     for event in events:
         if not isinstance(event, dict):
             raise UnreadableError("answer: an event of the stream is no JSON object")
