@@ -75,7 +75,7 @@ class Boot:
 
     @property
     def phase(self) -> Literal["unconfigured", "resuming"]:
-        """`unconfigured` or `resuming`, as `wire.link.Introduction` says it."""
+        """`unconfigured` or `resuming`, as `wire.link_boot.Introduction` says it."""
         return "resuming" if self._raw else "unconfigured"
 
     def configure(self, raw: bytes) -> None:

@@ -19,7 +19,7 @@ from pinaivu_enclave.core.commands import Command, Effect, IllegalCommandError, 
 from pinaivu_enclave.core.nodes import CHALLENGE_ENTROPY_BYTES
 from pinaivu_shared.errors import PeerError, PinaivuError
 from pinaivu_shared.framing import FrameReader, frame
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 MAX_CONNECTIONS: Final = 8
 MAX_ATTESTATIONS: Final = 32
@@ -127,7 +127,7 @@ class EnclaveServer:
 
     def _release_from_silent_host(self, command: link.HostCommand, outbox: Outbox) -> None:
         """A host that reads nothing may hold the order of messages; its successor must not wait for it."""
-        takes_over = isinstance(command, link.Introduce) and command.protocol == link.LINK_PROTOCOL
+        takes_over = isinstance(command, link_boot.Introduce) and command.protocol == link.LINK_PROTOCOL
         if takes_over and self._active is not None and self._active is not outbox:
             self._active.close()
 
@@ -158,37 +158,37 @@ class EnclaveServer:
             await outbox.put(link.Answer(call_id, effect))
 
     async def _carry_out(self, command: link.HostCommand, outbox: Outbox) -> list[Effect]:
-        if isinstance(command, link.Introduce):
+        if isinstance(command, link_boot.Introduce):
             return self._introduce(command, outbox)
         if outbox is not self._active:
             raise IllegalCommandError("Introduce comes first, and a newer host may have taken over")
         if self._epoch is None:
             return await self._carry_out_boot(command)
-        if isinstance(command, link.Configure):
+        if isinstance(command, link_boot.Configure):
             return self._configure_again(command)
-        if isinstance(command, link.OpenVault | link.Resume | link.FinishResume):
+        if isinstance(command, link_boot.OpenVault | link_boot.Resume | link_boot.FinishResume):
             raise IllegalCommandError(f"{type(command).__name__} while serving")
         return self._epoch.coordinator.apply(_completed(command), self._clock.now_ms())
 
-    def _introduce(self, command: link.Introduce, outbox: Outbox) -> list[Effect]:
+    def _introduce(self, command: link_boot.Introduce, outbox: Outbox) -> list[Effect]:
         if command.protocol != link.LINK_PROTOCOL:
             raise IllegalCommandError(f"this enclave speaks protocol {link.LINK_PROTOCOL}")
         if self._active is not None and self._active is not outbox:
             self._active.close()
         self._active, self._instance = outbox, command.instance
         if self._epoch is None:
-            return [link.Introduction(self._boot.phase, 0, 0)]
+            return [link_boot.Introduction(self._boot.phase, 0, 0)]
         return self._epoch.coordinator.apply(command, self._clock.now_ms())
 
     async def _carry_out_boot(self, command: link.HostCommand) -> list[Effect]:
         match command:
-            case link.Configure():
+            case link_boot.Configure():
                 await trio.to_thread.run_sync(self._boot.configure, command.configuration, limiter=self._module)
-            case link.OpenVault():
-                return [link.VaultOpened(await self._boot.open_vault(command.sealed))]
-            case link.Resume():
+            case link_boot.OpenVault():
+                return [link_boot.VaultOpened(await self._boot.open_vault(command.sealed))]
+            case link_boot.Resume():
                 self._boot.resume(command.leaves)
-            case link.FinishResume():
+            case link_boot.FinishResume():
                 self._epoch, effects = self._boot.finish(command.checkpoint, self._instance)
                 logger.info("serving")
                 return [*effects, link.Done()]
@@ -196,7 +196,7 @@ class EnclaveServer:
                 raise IllegalCommandError(f"{type(command).__name__} while {self._boot.phase}")
         return [link.Done()]
 
-    def _configure_again(self, command: link.Configure) -> list[Effect]:
+    def _configure_again(self, command: link_boot.Configure) -> list[Effect]:
         assert self._epoch is not None
         if command.configuration != self._epoch.configuration:
             raise IllegalCommandError("another configuration is measured already: start a new enclave")
@@ -233,7 +233,9 @@ def _completed(command: link.HostCommand) -> Command:
     """The command as the core takes it: with entropy where it needs some."""
     if isinstance(command, link.RequestChallenge):
         return IssueChallenge(command.public_key, secrets.token_bytes(CHALLENGE_ENTROPY_BYTES))
-    assert not isinstance(command, link.Configure | link.OpenVault | link.Resume | link.FinishResume | link.Attest)
+    assert not isinstance(
+        command, link_boot.Configure | link_boot.OpenVault | link_boot.Resume | link_boot.FinishResume | link.Attest
+    )
     return command
 
 

@@ -11,18 +11,15 @@ from pinaivu_host.link_connection import LinkConnection
 from pinaivu_host.store.journal import Journal
 from pinaivu_host.store.vault import SealedVault
 from pinaivu_shared.errors import PeerError
-from pinaivu_shared.wire.link import (
-    LINK_PROTOCOL,
+from pinaivu_shared.wire.link import LINK_PROTOCOL, Done, HostCommand, Refused
+from pinaivu_shared.wire.link_boot import (
     MAX_SEALED_VAULT_BYTES,
     RESUME_BATCH_BYTES,
     Configure,
-    Done,
     FinishResume,
-    HostCommand,
     Introduce,
     Introduction,
     OpenVault,
-    Refused,
     Resume,
     VaultOpened,
 )

@@ -16,10 +16,10 @@ from pinaivu_shared.wire.link import (
     CheckpointSigned,
     HostCommand,
     LeafAppended,
-    OpenVault,
     Push,
     Result,
 )
+from pinaivu_shared.wire.link_boot import OpenVault
 
 READ_BYTES: Final = 256 * 1024
 CALL_LIMIT_S: Final = 60.0

@@ -13,7 +13,7 @@ from tests.boot.console import until_said
 from tests.boot.lab import running_machine
 from tests.enclave.test_server import HostLink
 
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 from pinaivu_shared.wire.ports import LINK_PORT
 from pinaivu_simulator.market import market_configuration
 from pinaivu_simulator.qemu import Emulator, Machine
@@ -44,7 +44,7 @@ async def dialled(machine: Machine) -> AsyncIterator[trio.SocketStream]:
 
 async def introduce(machine: Machine) -> link.Result | link.Push:
     async with dialled(machine) as stream:
-        return await HostLink(stream).call(link.Introduce(secrets.token_hex(16), link.LINK_PROTOCOL))
+        return await HostLink(stream).call(link_boot.Introduce(secrets.token_hex(16), link.LINK_PROTOCOL))
 
 
 async def test_what_breaks_the_protocol_costs_one_connection(emulator: Emulator, image: Path) -> None:
@@ -59,24 +59,24 @@ async def test_what_breaks_the_protocol_costs_one_connection(emulator: Emulator,
                 await stream.send_all(bytes_sent)
                 assert await HostLink(stream).is_ended()
             await until_said(machine, said)
-        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert await introduce(machine) == link_boot.Introduction("unconfigured", 0, 0)
 
 
 async def test_an_enclave_without_a_console_serves_as_well(emulator: Emulator, image: Path) -> None:
     """Outside debug mode nobody is shown the console; nothing may depend on writing to it."""
     silent = dataclasses.replace(emulator, has_console=False)
     async with running_machine(silent, image) as machine:
-        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert await introduce(machine) == link_boot.Introduction("unconfigured", 0, 0)
         async with dialled(machine) as stream:
             await stream.send_all(b"\x00\x00\x00\x04junk")
             assert await HostLink(stream).is_ended()
-        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert await introduce(machine) == link_boot.Introduction("unconfigured", 0, 0)
         assert "init" not in machine.console()
 
 
 async def test_ten_thousand_connections_are_no_reason_to_end(emulator: Emulator, image: Path) -> None:
     async with running_machine(emulator, image) as machine:
-        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert await introduce(machine) == link_boot.Introduction("unconfigured", 0, 0)
 
         async def hang_up() -> None:
             for _ in range(CONNECTIONS // AT_ONCE):
@@ -86,7 +86,7 @@ async def test_ten_thousand_connections_are_no_reason_to_end(emulator: Emulator,
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
                 nursery.start_soon(hang_up)
-        assert await introduce(machine) == link.Introduction("unconfigured", 0, 0)
+        assert await introduce(machine) == link_boot.Introduction("unconfigured", 0, 0)
 
 
 async def test_a_configuration_swapped_at_boot_is_refused_and_the_first_one_stands(
@@ -95,9 +95,9 @@ async def test_a_configuration_swapped_at_boot_is_refused_and_the_first_one_stan
     first, second = (market_configuration(origin, ["m"], platform="qemu") for origin in ("a.test/log", "b.test/log"))
     async with running_machine(emulator, image) as machine, dialled(machine) as stream:
         host = HostLink(stream)
-        await host.call(link.Introduce("0" * 32, link.LINK_PROTOCOL))
-        assert isinstance(await host.call(link.Configure(first)), link.Done)
-        refused = await host.call(link.Configure(second))
+        await host.call(link_boot.Introduce("0" * 32, link.LINK_PROTOCOL))
+        assert isinstance(await host.call(link_boot.Configure(first)), link.Done)
+        refused = await host.call(link_boot.Configure(second))
         assert isinstance(refused, link.Refused)
         assert "another configuration is measured already" in refused.detail
 
@@ -119,8 +119,10 @@ async def test_a_configuration_beyond_the_schema_is_not_even_measured(
     raw = msgspec.json.encode({**plain, **change}, order="sorted")
     async with running_machine(emulator, image) as machine, dialled(machine) as stream:
         host = HostLink(stream)
-        await host.call(link.Introduce("0" * 32, link.LINK_PROTOCOL))
-        refused = await host.call(link.Configure(raw))
+        await host.call(link_boot.Introduce("0" * 32, link.LINK_PROTOCOL))
+        refused = await host.call(link_boot.Configure(raw))
         assert isinstance(refused, link.Refused)
         assert refused.detail.startswith(check)
-        assert (await host.call(link.OpenVault(b""))) == link.Refused("illegal_command", "OpenVault before Configure")
+        assert (await host.call(link_boot.OpenVault(b""))) == link.Refused(
+            "illegal_command", "OpenVault before Configure"
+        )

@@ -14,7 +14,7 @@ from pinaivu_enclave.core.commands import Tick
 from pinaivu_shared.errors import PinaivuError
 from pinaivu_shared.ids import digest_of, make_request_id
 from pinaivu_shared.terms import Capabilities, Deposit, Payout
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 ACCOUNTS = [f"acct_{number:032x}" for number in range(40)]
 POOR = 12
@@ -260,7 +260,7 @@ class LongRun:
 
     def reconnect(self) -> None:
         """The same host again, after its link broke: unacknowledged leaves come once more."""
-        self.apply(link.Introduce(f"{self.instance:032x}", link.LINK_PROTOCOL))
+        self.apply(link_boot.Introduce(f"{self.instance:032x}", link.LINK_PROTOCOL))
 
     def other_host(self) -> None:
         self.instance += 1

@@ -34,7 +34,7 @@ from pinaivu_shared.terms import (
     Quote,
     Registration,
 )
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 from pinaivu_simulator.market import market_configuration
 from pinaivu_simulator.nsm import SimulatedNsm
 from pinaivu_simulator.pki import SimulatedPki
@@ -93,7 +93,7 @@ class Market:
         self.epoch, effects = self.boot.finish(checkpoint, INSTANCE)
         self.manifest = decode(self.epoch.manifest, KeyManifest, check="manifest")
         self._keep(effects)
-        self.apply(link.Introduce(INSTANCE, link.LINK_PROTOCOL))
+        self.apply(link_boot.Introduce(INSTANCE, link.LINK_PROTOCOL))
         if not stored and credit:
             self.deposit(credit)
         self.acknowledge()

@@ -24,7 +24,7 @@ from pinaivu_shared.leaves import ConfigurationLeaf
 from pinaivu_shared.log.tree import CompactRange
 from pinaivu_shared.signed import Signed, sign_as_node, sign_ed25519
 from pinaivu_shared.terms import Acceptance, Deposit, FleetGrant, Quote, Registration
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 from pinaivu_simulator.market import market_configuration
 
 NOW_MS = 1_795_000_000_000
@@ -114,7 +114,7 @@ class Replay:
 
 def main() -> None:
     replay = Replay()
-    replay.apply(link.Introduce("0" * 32, link.LINK_PROTOCOL))
+    replay.apply(link_boot.Introduce("0" * 32, link.LINK_PROTOCOL))
     paid_in = encode(Deposit(origin="replay.test/log", reference="1", account=ACCOUNT, amount=10**6, fund="deposits"))
     replay.apply(link.RecordOrder(Signed(paid_in, sign_ed25519("order", paid_in, OPERATOR_KEY))))
     nodes = dict([replay.add_node(number)[::-1] for number in range(12)])
@@ -147,7 +147,7 @@ def main() -> None:
             replay.apply(link.SettleJob(answer.request_id, "failed", "node_disconnected", nothing, None))
     replay.apply(link.AcknowledgeLeaves(12))
     replay.apply(Tick())
-    replay.apply(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+    replay.apply(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pinaivu_shared.canonical import decode
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import charge_on, parse_usdc, payment_within
 from pinaivu_shared.terms import Award
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 from .market import ACCOUNT, INSTANCE, Market, Node
 
@@ -134,7 +134,7 @@ def end_by_deadline(market: Market, node: Node, awarded: link.Awarded) -> None:
 
 
 def end_by_another_host(market: Market, node: Node, awarded: link.Awarded) -> None:
-    market.apply(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+    market.apply(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
 
 
 @pytest.mark.parametrize("end", [end_by_settling, end_by_failure, end_by_deadline, end_by_another_host])
@@ -149,7 +149,7 @@ def test_every_end_of_a_job_gives_its_hold_back(end: Any) -> None:
 def test_a_broken_link_gives_nothing_back() -> None:
     market, _ = serving(1_000)
     awarded = market.open_job()
-    market.apply(link.Introduce(INSTANCE, link.LINK_PROTOCOL))
+    market.apply(link_boot.Introduce(INSTANCE, link.LINK_PROTOCOL))
     assert market.balances()["hold"] == cost_of(awarded)
 
 

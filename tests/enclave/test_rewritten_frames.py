@@ -16,7 +16,7 @@ from pinaivu_shared.canonical import decode
 from pinaivu_shared.errors import PinaivuError
 from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.terms import Award
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 from .market import ACCOUNT, Market, Node
 
@@ -64,9 +64,12 @@ class RewritingHost:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.refused += 1  # the connection would end here
             return None
-        if isinstance(call.command, link.Configure | link.OpenVault | link.Resume | link.FinishResume | link.Attest):
+        if isinstance(
+            call.command,
+            link_boot.Configure | link_boot.OpenVault | link_boot.Resume | link_boot.FinishResume | link.Attest,
+        ):
             return None  # the shell's, and refused there while serving
-        if isinstance(call.command, link.RequestChallenge | link.Introduce):
+        if isinstance(call.command, link.RequestChallenge | link_boot.Introduce):
             return None
         try:
             result = self.market.apply(call.command)

@@ -16,7 +16,7 @@ from pinaivu_enclave.clock import ClockTamperedError
 from pinaivu_enclave.server import DETAIL_CHARACTERS_MAX, MAX_CONNECTIONS, EnclaveServer
 from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.signed import Signed
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 from pinaivu_simulator.enclave import listen
 from pinaivu_simulator.market import market_configuration
 
@@ -72,11 +72,13 @@ class HostLink:
             return True
 
     async def boot(self) -> None:
-        assert await self.call(link.Introduce(HOST, link.LINK_PROTOCOL)) == link.Introduction("unconfigured", 0, 0)
-        await self.call(link.Configure(CONFIGURATION))
-        await self.call(link.OpenVault(b""))
-        await self.call(link.Resume(()))
-        await self.call(link.FinishResume(""))
+        assert await self.call(link_boot.Introduce(HOST, link.LINK_PROTOCOL)) == link_boot.Introduction(
+            "unconfigured", 0, 0
+        )
+        await self.call(link_boot.Configure(CONFIGURATION))
+        await self.call(link_boot.OpenVault(b""))
+        await self.call(link_boot.Resume(()))
+        await self.call(link_boot.FinishResume(""))
 
 
 @asynccontextmanager
@@ -117,12 +119,12 @@ async def test_attestation_answers_the_askers_nonce(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [link.Attest(b""), link.FinishResume(""), link.EndSession("ses_" + "0" * 32), link.AcknowledgeLeaves(0)],
+    [link.Attest(b""), link_boot.FinishResume(""), link.EndSession("ses_" + "0" * 32), link.AcknowledgeLeaves(0)],
     ids=lambda command: type(command).__name__,
 )
 async def test_nothing_is_done_before_boot(tmp_path: Path, command: link.HostCommand) -> None:
     async with enclave(tmp_path) as path, connected(path) as host:
-        await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+        await host.call(link_boot.Introduce(HOST, link.LINK_PROTOCOL))
         answer = await host.call(command)
         assert isinstance(answer, link.Refused)
         assert answer.code == "illegal_command"
@@ -130,38 +132,38 @@ async def test_nothing_is_done_before_boot(tmp_path: Path, command: link.HostCom
 
 async def test_a_host_introduces_itself_first(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path, connected(path) as host:
-        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Refused)
-        assert isinstance(await host.call(link.Introduce(HOST, 99)), link.Refused)
+        assert isinstance(await host.call(link_boot.Configure(CONFIGURATION)), link.Refused)
+        assert isinstance(await host.call(link_boot.Introduce(HOST, 99)), link.Refused)
 
 
 async def test_the_configuration_is_measured_once(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path, connected(path) as host:
         await host.boot()
-        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Done)
-        other = await host.call(link.Configure(market_configuration(ORIGIN, ["other"])))
+        assert isinstance(await host.call(link_boot.Configure(CONFIGURATION)), link.Done)
+        other = await host.call(link_boot.Configure(market_configuration(ORIGIN, ["other"])))
         assert isinstance(other, link.Refused)
 
 
 async def test_a_broken_off_boot_starts_over(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path:
         async with connected(path) as host:
-            await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
-            await host.call(link.Configure(CONFIGURATION))
+            await host.call(link_boot.Introduce(HOST, link.LINK_PROTOCOL))
+            await host.call(link_boot.Configure(CONFIGURATION))
         async with connected(path) as host:
-            introduction = await host.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
-            assert isinstance(introduction, link.Introduction)
+            introduction = await host.call(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert isinstance(introduction, link_boot.Introduction)
             assert introduction.phase == "resuming"
-            await host.call(link.Configure(CONFIGURATION))
-            await host.call(link.OpenVault(b""))
-            assert isinstance(await host.call(link.FinishResume("")), link.Done)
+            await host.call(link_boot.Configure(CONFIGURATION))
+            await host.call(link_boot.OpenVault(b""))
+            assert isinstance(await host.call(link_boot.FinishResume("")), link.Done)
 
 
 async def test_a_newer_host_takes_over_and_gets_what_was_not_acknowledged(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path, connected(path) as older:
         await older.boot()
         async with connected(path) as newer:
-            introduction = await newer.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
-            assert introduction == link.Introduction("serving", 2, 0)
+            introduction = await newer.call(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert introduction == link_boot.Introduction("serving", 2, 0)
             assert [one.result.index for one in newer.received if isinstance(one.result, link.LeafAppended)] == [0, 1]
             assert await older.stream.receive_some(10) == b""
 
@@ -202,10 +204,10 @@ async def test_what_a_host_broke_is_said(tmp_path: Path, caplog: pytest.LogCaptu
 
 async def test_connections_are_bounded(tmp_path: Path) -> None:
     async with enclave(tmp_path) as path, connected(path) as host:
-        await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+        await host.call(link_boot.Introduce(HOST, link.LINK_PROTOCOL))
         idle = [await trio.open_unix_socket(str(path)) for _ in range(MAX_CONNECTIONS + 5)]
         assert await idle[-1].receive_some(1) == b""
-        assert isinstance(await host.call(link.Configure(CONFIGURATION)), link.Done)
+        assert isinstance(await host.call(link_boot.Configure(CONFIGURATION)), link.Done)
         for stream in idle:
             await stream.aclose()
 
@@ -227,7 +229,7 @@ async def test_the_host_that_booted_the_enclave_is_no_new_one_when_its_link_brea
             challenge = await host.call(link.RequestChallenge(bytes([9] * 32)))
             assert isinstance(challenge, link.ChallengeIssued)
         async with connected(path) as host:
-            await host.call(link.Introduce(HOST, link.LINK_PROTOCOL))
+            await host.call(link_boot.Introduce(HOST, link.LINK_PROTOCOL))
             registration = Signed(b"", bytes(64))
             answer = await host.call(link.RegisterNode(challenge.session, registration))
             assert isinstance(answer, link.Refused)
@@ -255,8 +257,8 @@ async def test_a_host_that_reads_nothing_cannot_keep_its_successor_out(tmp_path:
             await trio.testing.wait_all_tasks_blocked(0.05)
             async with connected(path) as successor:
                 with trio.fail_after(60):
-                    introduced = await successor.call(link.Introduce("1" * 32, link.LINK_PROTOCOL))
-            assert isinstance(introduced, link.Introduction)
+                    introduced = await successor.call(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
+            assert isinstance(introduced, link_boot.Introduction)
             nursery.cancel_scope.cancel()
 
 

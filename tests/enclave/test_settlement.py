@@ -16,7 +16,7 @@ from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.money import parse_usdc
 from pinaivu_shared.receipt import Receipt, verify_receipt
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 from .market import Market, Node
 
@@ -238,14 +238,14 @@ def test_a_job_nobody_settles_ends_after_its_deadline(market: Market, cheap: Nod
 
 def test_a_new_host_ends_the_jobs_and_sessions_of_the_old_one(market: Market, cheap: Node) -> None:
     market.open_job()
-    market.apply(link.Introduce("1" * 32, link.LINK_PROTOCOL))
+    market.apply(link_boot.Introduce("1" * 32, link.LINK_PROTOCOL))
     assert [one.reason for one in market.receipts()] == ["host_restarted"]
     assert market.open_job().reason == "no_node"
 
 
 def test_the_same_host_coming_back_finds_its_jobs(market: Market, cheap: Node) -> None:
     awarded = market.open_job()
-    introduction = market.apply(link.Introduce("0" * 32, link.LINK_PROTOCOL))
+    introduction = market.apply(link_boot.Introduce("0" * 32, link.LINK_PROTOCOL))
     assert introduction.phase == "serving"
     assert market.settle(awarded, cheap).outcome == "completed"
 
@@ -253,7 +253,7 @@ def test_the_same_host_coming_back_finds_its_jobs(market: Market, cheap: Node) -
 def test_leaves_that_were_not_acknowledged_are_pushed_again(market: Market, cheap: Node) -> None:
     market.acknowledge()
     market.settle(market.open_job(), cheap)
-    effects = market.coordinator.apply(link.Introduce("0" * 32, link.LINK_PROTOCOL), market.now_ms)
+    effects = market.coordinator.apply(link_boot.Introduce("0" * 32, link.LINK_PROTOCOL), market.now_ms)
     assert effects[0] == link.LeafAppended(len(market.leaves) - 1, market.leaves[-1])
 
 

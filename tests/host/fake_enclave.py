@@ -36,7 +36,7 @@ from pinaivu_shared.log.keys import Algorithm, VerifierKey
 from pinaivu_shared.signed import Signed, sign_ed25519
 from pinaivu_shared.terms import Order
 from pinaivu_shared.trust import TrustFile
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 from pinaivu_simulator.nsm import SIMULATED_MEASUREMENTS, SimulatedNsm
 from pinaivu_simulator.pki import SimulatedPki
 
@@ -174,7 +174,7 @@ class FakeEnclave:
                 self.leaves.append(one.leaf)  # any other is sent again
 
     def _carry_out(self, command: link.HostCommand) -> Reply:
-        if isinstance(command, link.Introduce):
+        if isinstance(command, link_boot.Introduce):
             self._instance = command.instance
         if self._epoch is None:
             return self._carry_out_boot(command)
@@ -184,7 +184,7 @@ class FakeEnclave:
             case link.RequestChallenge(public_key):
                 entropy = secrets.token_bytes(CHALLENGE_ENTROPY_BYTES)
                 return self.coordinator.apply(IssueChallenge(public_key, entropy), now_ms())
-            case link.Configure() | link.OpenVault() | link.Resume() | link.FinishResume():
+            case link_boot.Configure() | link_boot.OpenVault() | link_boot.Resume() | link_boot.FinishResume():
                 raise IllegalCommandError("serving")
             case _:
                 return self.coordinator.apply(command, now_ms())
@@ -193,17 +193,17 @@ class FakeEnclave:
         if self._boot is None:
             self._boot = Boot(_platform(self._nsm, _FixedVault(self.sealed_vault)))
         match command:
-            case link.Introduce():
-                return [link.Introduction(self._boot.phase, 0, 0)]
-            case link.Configure(configuration):
+            case link_boot.Introduce():
+                return [link_boot.Introduction(self._boot.phase, 0, 0)]
+            case link_boot.Configure(configuration):
                 self._boot.configure(configuration)
                 self.leaves = []
-            case link.OpenVault(sealed):
-                return [link.VaultOpened(at_once(self._boot.open_vault(sealed)))]
-            case link.Resume(leaves):
+            case link_boot.OpenVault(sealed):
+                return [link_boot.VaultOpened(at_once(self._boot.open_vault(sealed)))]
+            case link_boot.Resume(leaves):
                 self._boot.resume(leaves)
                 self.leaves += leaves
-            case link.FinishResume(checkpoint):
+            case link_boot.FinishResume(checkpoint):
                 self._epoch, effects = self._boot.finish(checkpoint, self._instance)
                 return [*effects, link.Done()]
             case _:

@@ -14,21 +14,16 @@ from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.schema import SEALED_VAULTS
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.wire.link import (
-    MAX_SEALED_VAULT_BYTES,
     AcknowledgeLeaves,
     Attest,
     Attestation,
-    Configure,
     Done,
     EndSession,
-    FinishResume,
     HostCommand,
-    Introduce,
     LeafAppended,
-    OpenVault,
-    Resume,
     SettleJob,
 )
+from pinaivu_shared.wire.link_boot import MAX_SEALED_VAULT_BYTES, Configure, FinishResume, Introduce, OpenVault, Resume
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,6 @@ from pinaivu_shared.wire.link import (
     Call,
     EndSession,
     HostCommand,
-    Introduce,
     JobSettled,
     OpenJob,
     ReportFailure,
@@ -33,6 +32,7 @@ from pinaivu_shared.wire.link import (
     ReportProof,
     SettleJob,
 )
+from pinaivu_shared.wire.link_boot import Introduce
 
 pytestmark = pytest.mark.anyio
 OF_JOBS = (OpenJob, AcceptAward, ReportFirstToken, ReportFailure, SettleJob, ReportProof)

@@ -7,7 +7,7 @@ have: entropy and time. Effects are the messages to send, in order: pushes first
 import msgspec
 
 from pinaivu_shared.errors import CallerError, OverloadedError
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 
 class IssueChallenge(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 Command = (
-    link.Introduce
+    link_boot.Introduce
     | IssueChallenge
     | link.RegisterNode
     | link.PostSealedQuote

@@ -37,7 +37,7 @@ from pinaivu_shared.errors import CallerError, VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.signed import load_node_key, verify_node
 from pinaivu_shared.terms import Acceptance, is_canonical
-from pinaivu_shared.wire import link
+from pinaivu_shared.wire import link, link_boot
 
 
 class Coordinator:
@@ -70,7 +70,7 @@ class Coordinator:
     def apply(self, command: Command, now_ms: int) -> list[Effect]:  # noqa: C901, PLR0911, PLR0912 - one line per command
         """Carry out one command; raises PinaivuError, with nothing changed, when it is refused."""
         match command:
-            case link.Introduce():
+            case link_boot.Introduce():
                 return self._introduce(command, now_ms)
             case IssueChallenge():
                 return self._registrations.issue_challenge(command, now_ms)
@@ -107,7 +107,7 @@ class Coordinator:
             case _:
                 assert_never(command)
 
-    def _introduce(self, command: link.Introduce, now_ms: int) -> list[Effect]:
+    def _introduce(self, command: link_boot.Introduce, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
         if command.instance != self._instance:
             for session in self._sessions.all():
@@ -116,7 +116,7 @@ class Coordinator:
                 self._fail(job, "host_restarted", now_ms)
             self._instance = command.instance
         effects += self._journal.unacknowledged()
-        effects.append(link.Introduction("serving", self._journal.size, self._journal.durable))
+        effects.append(link_boot.Introduction("serving", self._journal.size, self._journal.durable))
         return effects
 
     def _open_job(self, command: link.OpenJob, now_ms: int) -> list[Effect]:

@@ -7,7 +7,7 @@ import msgspec
 
 from pinaivu_enclave.kms.envelope import MAX_ENVELOPE_BYTES
 from pinaivu_enclave.kms.failure import AttemptError
-from pinaivu_shared.wire.link import MAX_SEALED_VAULT_BYTES
+from pinaivu_shared.wire.link_boot import MAX_SEALED_VAULT_BYTES
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="pascal"):

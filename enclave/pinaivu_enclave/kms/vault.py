@@ -29,7 +29,7 @@ from pinaivu_enclave.parent import Parent
 from pinaivu_enclave.vault import OpenedVault, VaultError
 from pinaivu_shared.attestation.policy import CONFIGURATION_PCR, IMAGE_PCRS
 from pinaivu_shared.configuration import Configuration
-from pinaivu_shared.wire.link import MAX_SEALED_VAULT_BYTES
+from pinaivu_shared.wire.link_boot import MAX_SEALED_VAULT_BYTES
 
 RECIPIENT_PURPOSE: Final = b"pinaivu/kms-recipient/v1"
 """`user_data` of the document for KMS. An epoch's has a SHA-256 there: neither can pass for the other."""
