@@ -137,9 +137,12 @@ async def test_unknown_paths_are_404_and_wrong_base_urls_are_told_so(town: Town)
     for path in ("/", "/v1", "/v1/", "/v2/models", "/v1/assistants", "/favicon.ico"):
         body = check_shape(await client.get(path), 404, "invalid_request_error", "not_found")
         assert "base URL" not in body["error"]["message"]
-    for path in ("/chat/completions", "/v1/v1/chat/completions", "/models", "/v1/v1/models"):
+    twice = "/v1/chat/completions/chat/completions"
+    for path in ("/chat/completions", "/v1/v1/chat/completions", "/models", "/v1/v1/models", twice):
         body = check_shape(await client.post(path), 404, "invalid_request_error", "not_found")
         assert "must end in /v1" in body["error"]["message"]
+    body = check_shape(await client.post("/v1/chat/completions/"), 404, "invalid_request_error", "not_found")
+    assert "without the slash" in body["error"]["message"]
 
 
 async def test_a_wrong_method_is_405_and_the_right_one_is_named(town: Town) -> None:

@@ -131,6 +131,9 @@ def _not_found(path: str) -> str:
     bare = "/" + path.strip("/")
     while bare.startswith("/v1/"):
         bare = bare.removeprefix("/v1")
-    if bare.startswith(_ENDPOINTS) and (not path.startswith("/v1/") or path.startswith("/v1/v1")):
+    twice = any(bare.removeprefix(one).startswith(_ENDPOINTS) for one in _ENDPOINTS if bare.startswith(one))
+    if bare.startswith(_ENDPOINTS) and (twice or not path.startswith("/v1/") or path.startswith("/v1/v1")):
         return f"there is no {path[:100]}; the base URL must end in /v1, exactly once, as in https://HOST/v1"
+    if bare in _ENDPOINTS:
+        return f"there is no {path[:100]}; write it without the slash at its end"
     return f"there is no {path[:100]}"
