@@ -28,10 +28,22 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
     if not _may_be_json(media_type):
         hint = "with curl, send -H 'Content-Type: application/json'"
         raise ApiError(UNSUPPORTED_MEDIA_TYPE, f"content type {media_type[:100]!r} is not application/json; {hint}")
-    raw = await _read(scope, receive, max_bytes)
+    raw = await read_bytes(scope, receive, max_bytes)
     if media_type == "text/plain" and not raw.lstrip().startswith(b"{"):
         raise ApiError(UNSUPPORTED_MEDIA_TYPE, "text/plain is accepted only where it holds a JSON object")
     return raw
+
+
+async def read_bytes(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """The whole body, whatever it is; ApiError (408, 413) or CallerGoneError."""
+    announced = header(scope, b"content-length") or ""
+    if announced.isdecimal() and len(announced) < 20 and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            return await _collect(receive, max_bytes)
+    except TimeoutError:
+        raise ApiError(REQUEST_TIMEOUT, f"the body did not arrive within {BODY_LIMIT_S:.0f} s") from None
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -71,17 +83,6 @@ def _media_type(scope: Scope) -> str:
 def _may_be_json(media_type: str) -> bool:
     """Curl users often send no type or text/plain; forms and everything else binary are refused."""
     return media_type in {"", "application/json", "text/json", "text/plain"} or media_type.endswith("+json")
-
-
-async def _read(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    announced = header(scope, b"content-length") or ""
-    if announced.isdecimal() and len(announced) < 20 and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-    try:
-        async with asyncio.timeout(BODY_LIMIT_S):
-            return await _collect(receive, max_bytes)
-    except TimeoutError:
-        raise ApiError(REQUEST_TIMEOUT, f"the body did not arrive within {BODY_LIMIT_S:.0f} s") from None
 
 
 async def _collect(receive: Receive, max_bytes: int) -> bytes:
