@@ -20,7 +20,7 @@ from pinaivu_host.gateway.authentication import (
 from pinaivu_host.gateway.body import parse_object, read_body
 from pinaivu_host.gateway.delivery import make_sink
 from pinaivu_host.gateway.departure import Departure, watch_caller
-from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
+from pinaivu_host.gateway.errors import shutting_down
 from pinaivu_host.gateway.idempotency_key import Once, digest_body, read_key
 from pinaivu_host.gateway.jobs import Asked, Jobs
 from pinaivu_host.gateway.order import Order, make_order
@@ -45,7 +45,7 @@ class Asking:
         uvicorn does not cancel this when the caller leaves, so it outlives the request by itself.
         """
         if self._jobs.draining:
-            raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
+            raise shutting_down()
         key = read_key(scope)
         check_payer = functools.partial(authenticate_payer, scope, self._accounts)
         caller = await (check_payer() if key is None else authenticate_asker(scope, self._accounts))

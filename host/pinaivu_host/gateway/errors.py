@@ -291,3 +291,8 @@ class ApiError(Exception):
         if self.kind.status == 422:
             shape["detail"] = self.detail or [Detail(("body",), self.message, self.kind.code)]
         return _encoder.encode(shape)
+
+
+def shutting_down() -> ApiError:
+    """For a request that comes, or is cut short, while this process ends."""
+    return ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")

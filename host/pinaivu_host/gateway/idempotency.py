@@ -41,10 +41,10 @@ from pinaivu_host.gateway.errors import (
     IDEMPOTENCY_IN_PROGRESS,
     IDEMPOTENCY_RESULT_LOST,
     INTERNAL_ERROR,
-    SHUTTING_DOWN,
     TOO_MANY_IDEMPOTENCY_KEYS,
     ApiError,
     Header,
+    shutting_down,
 )
 from pinaivu_host.gateway.former_job import completed_receipt
 from pinaivu_host.gateway.idempotency_key import REPLAYED, KeyedRequest
@@ -120,7 +120,7 @@ class Idempotency:
 
     async def _begin(self, keyed: KeyedRequest, *, instead_of: str) -> tuple[Recording, tuple[Header, ...]]:
         if self._market.draining:
-            raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
+            raise shutting_down()
         await keyed.check_payer()
         await self._check_room(keyed.place.account_id)
         use = keyed.use()
@@ -164,7 +164,7 @@ class Idempotency:
             logger.exception("a job with an idempotency key failed", extra={"kv": {"request_id": request_id}})
             await recording.fail(ApiError(INTERNAL_ERROR, "something went wrong here; try again with the same key"))
         except asyncio.CancelledError:
-            await recording.fail(ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again"))
+            await recording.fail(shutting_down())
             raise
         finally:
             recording.end()

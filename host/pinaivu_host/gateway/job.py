@@ -11,7 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
-from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.answer import LARGE_ANSWER_BYTES, Answer
 from pinaivu_host.gateway.attempt import (
     AnswerBrokenError,
     Attempt,
@@ -25,10 +25,10 @@ from pinaivu_host.gateway.errors import (
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     NODE_FAILED,
-    SHUTTING_DOWN,
     TIMEOUT,
     UNSUPPORTED_PARAMETER,
     ApiError,
+    shutting_down,
 )
 from pinaivu_host.gateway.failures import message_of
 from pinaivu_host.gateway.market import Market
@@ -70,7 +70,7 @@ class Job:
         except CoordinatorUnavailableError as error:
             await self._tell(ApiError(COORDINATOR_UNAVAILABLE, str(error)))
         except CallerLeftError:
-            await self._tell(ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again"))
+            await self._tell(shutting_down())
         else:
             if not self._departure.caller_gone:
                 await self._sink.complete(answer, receipt)
@@ -124,7 +124,9 @@ class Job:
         raise otherwise
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
-        if not self._order.ask.shape.holds(attempt.answer):
+        holds, answer = self._order.ask.shape.holds, attempt.answer
+        large = answer.text_bytes > LARGE_ANSWER_BYTES
+        if not (await asyncio.to_thread(holds, answer) if large else holds(answer)):
             await self._settle_broken(attempt, "protocol_violation")
         await self._sink.conclude(attempt.proof)
         delivery = await self._delivery(attempt, complete=True)

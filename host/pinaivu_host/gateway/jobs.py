@@ -1,6 +1,6 @@
 """Running what was asked: a job of its own, or the one that an idempotency key has begun already.
 
-Here in this process; `workers.remote` runs the same in the host's process for a worker.
+Here in this process; `workers.job_server` runs the same in the host's process for a worker.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pinaivu_host.gateway.delivery import MakeSink
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import SHUTTING_DOWN, ApiError
+from pinaivu_host.gateway.errors import shutting_down
 from pinaivu_host.gateway.idempotency import Idempotency
 from pinaivu_host.gateway.idempotency_key import KeyedRequest, Once
 from pinaivu_host.gateway.job import Job
@@ -56,7 +56,7 @@ class LocalJobs:
     async def run(self, asked: Asked, make_sink: MakeSink, departure: Departure) -> None:
         """Until the job is settled, or the caller of a job with a key has gone."""
         if self.draining:  # since the request's head was there, or since a worker sent it
-            raise ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
+            raise shutting_down()
         if asked.once is None:
             admission = await self._market.limits.admit(asked.order.caller, asked.order.command)
             order = admission.limit(asked.order)

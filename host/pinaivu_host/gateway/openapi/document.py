@@ -1,7 +1,7 @@
 """`GET /openapi.json`: what this gateway takes and answers, as OpenAPI 3.1 (spec.openapis.org/oas/v3.1.1).
 
 Bodies are described by the models that validate them, errors by the table of errors. A route is declared once, in
-`openapi_public` or `openapi_admin`; a test compares these with the router, others with what is really answered.
+`openapi.public` or `openapi.admin`; a test compares these with the router, others with what is really answered.
 """
 
 import hashlib

@@ -49,7 +49,7 @@ class ResponsesWriter:
         status = _status(answer)
         begun = b"" if self._items else self._open_message()
         ends = b"".join([self._end(item, status) for item in self._items])
-        response = self._ended(answer, receipt, self._items)
+        response = self._ended(answer, receipt)
         return begun + ends + self._event(f"response.{status}", response=response)
 
     def fail(self, error: ApiError) -> bytes:
@@ -68,7 +68,7 @@ class ResponsesWriter:
         for call in calls:
             item = self._new_call(call["id"], call["function"]["name"])
             item.add(call["function"]["arguments"])
-        return self._ended(answer, receipt, self._items)
+        return self._ended(answer, receipt)
 
     def _add_text(self, text: str, logprobs: list[Any]) -> bytes:
         opened = b"" if self._message else self._open_message()
@@ -126,9 +126,9 @@ class ResponsesWriter:
             ) + self._event("response.content_part.done", **place, content_index=CONTENT_INDEX, part=part)
         return done + self._event("response.output_item.done", output_index=item.output_index, item=shown)
 
-    def _ended(self, answer: Answer, receipt: Receipt, items: list[Item]) -> dict[str, Any]:
+    def _ended(self, answer: Answer, receipt: Receipt) -> dict[str, Any]:
         status = _status(answer)
-        response = self._response(status, [item.shown(status) for item in items])
+        response = self._response(status, [item.shown(status) for item in self._items])
         reason = INCOMPLETE.get(answer.finish_reason())
         response["incomplete_details"] = None if reason is None else {"reason": reason}
         response["completed_at"] = self._envelope.created_s if reason is None else None
