@@ -12,6 +12,7 @@ from tests.host.shape import check_shape
 from tests.host.town import Town
 
 from pinaivu_shared.wire.link import OpenJob, SettleJob
+from pinaivu_shared.wire.node import ToolCallDelta
 
 pytestmark = pytest.mark.anyio
 VECTORS = [[0.5, -1.0, 0.1], [1e-30, 2.0, 3.0]]
@@ -83,10 +84,33 @@ async def test_the_node_gets_texts_and_no_format(town: Town) -> None:
         '["####","####"]',
         '["AAA=","AAA="]',
         "[1,2]",
+        '["AACAPw==", "AACAPw=="]',
+        '["AACAPx==","AACAPw=="]',
+        '["AACAP\\u0077==","AACAPw=="]',
     ],
 )
 async def test_what_is_no_vectors_is_not_paid(town: Town, content: str) -> None:
     await town.node(sending(content))
+    check_shape(await embed(town), 502, "server_error", "node_failed")
+    (settled,) = town.enclave.all_of(SettleJob)
+    assert (settled.outcome, settled.reason) == ("failed", "protocol_violation")
+
+
+@pytest.mark.parametrize(
+    "extra", [{"finish_reason": "length"}, {"tool_calls": (ToolCallDelta(0, "c", "f", "{}"),)}], ids=["cut", "calls"]
+)
+async def test_vectors_with_what_no_caller_sees_are_not_paid(town: Town, extra: dict[str, Any]) -> None:
+    """Who opens the commitment has the vectors, and nothing else of what the node sent."""
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        content = vectors(*VECTORS)
+        await offered.delta(content)
+        await offered.delta(**extra)
+        if "finish_reason" in extra:
+            await offered.prove(content, tokens=(4, 0), **extra)
+
+    await town.node(script)
     check_shape(await embed(town), 502, "server_error", "node_failed")
     (settled,) = town.enclave.all_of(SettleJob)
     assert (settled.outcome, settled.reason) == ("failed", "protocol_violation")

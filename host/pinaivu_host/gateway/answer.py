@@ -9,6 +9,9 @@ from pinaivu_shared.commitments import response_commitment
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta, ToolCallDelta
 
+LARGE_ANSWER_BYTES: Final = 128 * 1024
+"""Checking and showing more than this at once takes so long that others should get turns meanwhile."""
+
 
 class _Call:
     __slots__ = ("arguments", "id", "name")

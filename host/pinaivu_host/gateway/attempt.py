@@ -180,6 +180,8 @@ class Attempt:
     def _check_delta(self, delta: Delta) -> None:
         if not self._accepted or delta.index >= self._order.ask.choices or delta.index in self._ended:
             raise self._failure("protocol_violation")
+        if delta.tool_calls and "chat" not in self._order.command.needs:  # its bytes would be paid, and shown to nobody
+            raise self._failure("protocol_violation")
         if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
             self.first_token_at = self._loop.time()
             self._tell(self._report_first_token())

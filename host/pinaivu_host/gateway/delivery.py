@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import msgspec
 from starlette.types import Send
 
-from pinaivu_host.gateway.answer import Answer
+from pinaivu_host.gateway.answer import LARGE_ANSWER_BYTES, Answer
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.errors import ApiError, Header
 from pinaivu_host.gateway.http_answer import response_start, send_error, send_json
@@ -132,8 +132,8 @@ class WholeSink:
     async def complete(self, answer: Answer, receipt: Receipt) -> None:
         """The whole object."""
         request_id = self._order.command.request_id
-        body = self._order.ask.shape.whole(self._order.envelope, answer, receipt)
-        encoded = msgspec.json.encode({**body, "request_id": request_id})
+        large = answer.text_bytes > LARGE_ANSWER_BYTES
+        encoded = await asyncio.to_thread(self._encoded, answer, receipt) if large else self._encoded(answer, receipt)
         sending = send_json(self._send, encoded, request_id=request_id, headers=self._headers)
         await _in_time(sending)
         self._departure.outcome = receipt.outcome
@@ -142,6 +142,10 @@ class WholeSink:
         """An error response."""
         self._departure.outcome = error.kind.code
         await send_error(self._send, error, request_id=self._order.command.request_id, headers=self._headers)
+
+    def _encoded(self, answer: Answer, receipt: Receipt) -> bytes:
+        body = self._order.ask.shape.whole(self._order.envelope, answer, receipt)
+        return msgspec.json.encode({**body, "request_id": self._order.command.request_id})
 
     def delivered(self, answer: Answer, *, complete: bool) -> Delivery:
         """All of a complete answer, nothing of any other."""

@@ -5,7 +5,6 @@ So what a receipt commits to is the same whether the caller wants numbers or bas
 """
 
 import base64
-import binascii
 import math
 import struct
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.validation import PositiveInt, read_request
+from pinaivu_shared.answers import embeddings_content
 from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 
@@ -82,21 +82,30 @@ class EmbeddingsShape:
         }
 
     def holds(self, answer: Answer) -> bool:
-        """Whether there is a vector of finite numbers for each input, all of one length."""
+        """Whether there is a vector of finite numbers for each input, all of one length, spelled as nodes are to.
+
+        A caller who got numbers packs them again to open the commitment, so there may be one spelling only.
+        """
+        content = answer.content()
         try:
-            vectors = _texts.decode(answer.content())
-            numbers = [_numbers(vector) for vector in vectors]
-        except (msgspec.DecodeError, binascii.Error, struct.error, ValueError):
+            vectors = [base64.b64decode(text, validate=True) for text in _texts.decode(content)]
+            finite = all(map(_is_finite, vectors))
+        except (msgspec.DecodeError, struct.error, ValueError):
             return False
-        lengths = {len(vector) for vector in numbers}
         return (
-            len(vectors) == self.inputs
-            and len(lengths) == 1
-            and lengths != {0}
-            and all(math.isfinite(number) for vector in numbers for number in vector)
+            finite
+            and len(vectors) == self.inputs
+            and len({len(vector) for vector in vectors}) == 1
+            and vectors[0] != b""
+            and content == embeddings_content([base64.b64encode(vector).decode() for vector in vectors])
+            and answer.finish_reason() == "stop"
         )
 
 
+def _is_finite(packed: bytes) -> bool:
+    return all(math.isfinite(number) for (number,) in struct.iter_unpack("<f", packed))
+
+
 def _numbers(vector: str) -> list[float]:
-    packed = base64.b64decode(vector, validate=True)
+    packed = base64.b64decode(vector)
     return list(struct.unpack(f"<{len(packed) // FLOAT_BYTES}f", packed))
