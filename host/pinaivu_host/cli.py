@@ -64,8 +64,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default="",
         text="HOST:PORT to dial in place of the KMS endpoint; the enclave judges its certificate all the same",
     )
-    add_flag(parser, "data-dir", default="", text="folder of the embedded database")
-    add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
+    database.add_database(parser)
     add_flag(parser, "admin-key-file", default="", text="file with the key of /admin/v1/; without it nobody has access")
     add_flag(
         parser,
@@ -112,8 +111,7 @@ def _add_edge(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_create_key(parser: argparse.ArgumentParser) -> None:
-    add_flag(parser, "data-dir", default="", text="folder of the embedded database")
-    add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
+    database.add_database(parser)
     add_flag(parser, "account", default=None, text="name of the account")
     add_flag(parser, "credit", default="0", text="what was paid in, in USDC; the enclave records it when it runs")
     add_flag(parser, "operator-key-file", default="", text="file with the operator's key, which signs the credit")
@@ -262,7 +260,7 @@ def _database_url(options: argparse.Namespace, *, may_create: bool = True) -> st
 
     url = database.database_url(options)
     if not may_create and not is_there(url):
-        named = f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
+        named = database.named_database(options)
         raise CallerError(f"{named}: there is no database of a host; to make one, say --create")
     return url
 

@@ -22,14 +22,14 @@ def add_backup(commands: Any) -> None:  # noqa: ANN401 - argparse keeps that typ
     parser = commands.add_parser(
         "backup", help="write the database into one file, beside a running host", description=BACKUP
     )
-    _add_database(parser)
+    add_database(parser)
     add_flag(parser, "output", default=None, text="file to write; it must not be there")
 
 
 def add_restore(commands: Any) -> None:  # noqa: ANN401 - as above
     """The sub-command `restore`."""
     parser = commands.add_parser("restore", help="fill an empty database from a backup", description=RESTORE)
-    _add_database(parser)
+    add_database(parser)
     add_flag(parser, "input", default=None, text="file that `pinaivu host backup` wrote")
 
 
@@ -40,7 +40,7 @@ def backup(options: argparse.Namespace) -> int:
 
     url = database_url(options)
     if not is_there(url):
-        raise CallerError(f"{_named(options)}: there is no database of a host")
+        raise CallerError(f"{named_database(options)}: there is no database of a host")
     engine = open_engine(url)
     try:
         rows = write_backup(engine, Path(options.output))
@@ -81,10 +81,12 @@ def database_url(options: argparse.Namespace) -> str:
     return url
 
 
-def _named(options: argparse.Namespace) -> str:
+def named_database(options: argparse.Namespace) -> str:
+    """The flag that says which database it is, without a password that may be in a URL."""
     return f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
 
 
-def _add_database(parser: argparse.ArgumentParser) -> None:
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """The two flags of which one is given."""
     add_flag(parser, "data-dir", default="", text="folder of the embedded database")
     add_flag(parser, "database-url", default="", text="SQLAlchemy URL of another database")
