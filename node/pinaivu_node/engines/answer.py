@@ -8,13 +8,12 @@ engine puts its reason beside the last piece of text.
 from collections.abc import AsyncIterator
 from typing import Self
 
-import httpx
 import msgspec
 
 from pinaivu_node.engines.choice_reader import ChoiceReader
 from pinaivu_node.engines.chunks import decode_chunk
 from pinaivu_node.engines.events import EngineError, Event, Text, Usage
-from pinaivu_node.engines.failures import failure_of_event
+from pinaivu_node.engines.failures import TRANSPORT_ERRORS, failure_of_event
 from pinaivu_node.engines.request import EngineRequest
 from pinaivu_node.engines.sse import EventReader
 from pinaivu_node.engines.usage import UsageCount
@@ -61,7 +60,7 @@ class Answer:
                 chunk = await anext(self._chunks)
             except StopAsyncIteration:
                 return self._end()
-            except httpx.HTTPError as error:
+            except TRANSPORT_ERRORS as error:
                 raise EngineError("engine_unavailable", f"the answer broke off: {type(error).__name__}") from error
             if events := self._read(chunk):
                 return events

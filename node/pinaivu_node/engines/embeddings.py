@@ -9,11 +9,11 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Self
 
-import httpx
 import msgspec
 
 from pinaivu_node.engines.chunks import UsageCounts
 from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, Text, Usage
+from pinaivu_node.engines.failures import TRANSPORT_ERRORS
 from pinaivu_node.engines.request import EngineRequest
 
 MAX_EMBEDDINGS_BYTES: Final = 16 << 20
@@ -63,7 +63,7 @@ class EmbeddingsAnswer:
                 body += chunk
                 if len(body) > MAX_EMBEDDINGS_BYTES:
                     raise _wrong(f"more than {MAX_EMBEDDINGS_BYTES} bytes")
-        except httpx.HTTPError as error:
+        except TRANSPORT_ERRORS as error:
             raise EngineError("engine_unavailable", f"the answer broke off: {type(error).__name__}") from error
         return bytes(body)
 

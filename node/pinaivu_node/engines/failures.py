@@ -7,10 +7,15 @@ spellings; llama.cpp answers 500 to a picture that it cannot see.
 import re
 from typing import Any, Final
 
+import httpcore
 import msgspec
 
 from pinaivu_node.engines.events import EngineError
 
+TRANSPORT_ERRORS: Final = (
+    httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.UnsupportedProtocol,
+)  # fmt: skip
+"""All that httpcore raises where no whole answer came; it has no common name for them."""
 _SEARCHED_BYTES: Final = 64 * 1024
 _MAX_DETAIL: Final = 500
 _OVERFLOW: Final = re.compile(

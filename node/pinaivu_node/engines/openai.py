@@ -3,21 +3,26 @@
 What is generated is always asked for as a stream, whatever the caller asked, because closing its connection is the only
 cancel that every engine knows. Embeddings come in one piece. The engine is trusted by nobody: no redirects, no proxies,
 bounded lines, and nothing read past the limit.
+
+httpcore is asked directly: what httpx makes of every request and response costs more than all else that a node does.
 """
 
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
+import httpcore
 import httpx
 import msgspec
 import trio
 
 from pinaivu_node.engines.answer import Answer
+from pinaivu_node.engines.connections import Connections
 from pinaivu_node.engines.embeddings import EmbeddingsAnswer
 from pinaivu_node.engines.events import EngineError
-from pinaivu_node.engines.failures import failure_of_response
+from pinaivu_node.engines.failures import TRANSPORT_ERRORS, failure_of_response
 from pinaivu_node.engines.request import EngineRequest
 
 CONNECT_SECONDS: Final = 5
@@ -25,8 +30,8 @@ DOCUMENT_SECONDS: Final = 30
 MAX_DOCUMENT_BYTES: Final = 1 << 20
 _JSON: Final = "application/json"
 _EVENTS: Final = "text/event-stream"
-_KEEP_ALIVE_SECONDS: Final = 3  # below the 5 s after which uvicorn-based engines hang up
 _DRAIN_SECONDS: Final = 0.05
+_EXTENSIONS: Final = {"timeout": {"connect": CONNECT_SECONDS}}
 
 
 class OpenAIEngine:
@@ -34,30 +39,26 @@ class OpenAIEngine:
 
     def __init__(self, address: str, *, api_key: str, connections: int) -> None:
         """`address` is the engine's URL without `/v1`; `connections` bounds how many requests run at once."""
-        self._client = httpx.AsyncClient(
-            base_url=address,
-            headers={"accept-encoding": "identity"} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
-            verify=address.startswith("https:"),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            ),
+        self._url = httpx.URL(address)
+        self._path = self._url.raw_path.rstrip(b"/")
+        self._headers = [(b"host", self._url.netloc), (b"accept-encoding", b"identity")]
+        if api_key:
+            self._headers.append((b"authorization", f"Bearer {api_key}".encode()))
+        self._connections = Connections(
+            self._target(b"/").origin,
+            tls=ssl.create_default_context() if self._url.scheme == "https" else None,
+            limit=connections,
         )
 
     async def __aenter__(self) -> Self:
-        """Open the client."""
-        await self._client.__aenter__()
+        """Itself; connections are made when they are needed."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close all connections."""
-        await self._client.__aexit__(kind, error, traceback)
+        await self._connections.aclose()
 
     @asynccontextmanager
     async def answer(self, request: EngineRequest) -> AsyncIterator[Answer | EmbeddingsAnswer]:
@@ -67,18 +68,17 @@ class OpenAIEngine:
         caller's, who knows the award's.
         """
         content, kind = msgspec.json.encode(request.body), _JSON if request.inputs else _EVENTS
-        headers = {"content-type": _JSON, "accept": kind}
         try:
-            async with self._client.stream("POST", request.path, content=content, headers=headers) as response:
+            async with self._asked(request.path, content, accept=kind) as response:
                 await _check_begins(response, kind)
-                chunks = response.aiter_raw()
+                chunks = response.aiter_stream()
                 answer = EmbeddingsAnswer(chunks, request) if request.inputs else Answer(chunks, request)
                 try:
                     yield answer
                 finally:
                     await _leave(chunks, patience=_DRAIN_SECONDS if answer.ended else 0)
-        except httpx.TransportError as error:
-            down = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        except TRANSPORT_ERRORS as error:
+            down = isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
             raise EngineError("engine_unavailable", type(error).__name__, down=down) from error
 
     async def get(self, path: str, **asked: str) -> dict[str, Any]:
@@ -89,27 +89,46 @@ class OpenAIEngine:
         """
         try:
             with trio.fail_after(DOCUMENT_SECONDS):
-                async with self._client.stream("POST" if asked else "GET", path, json=asked or None) as response:
+                async with self._asked(path, msgspec.json.encode(asked) if asked else None) as response:
                     body = await _bounded_body(response)
-        except (httpx.HTTPError, trio.TooSlowError) as error:
+        except (*TRANSPORT_ERRORS, trio.TooSlowError) as error:
             raise EngineError("engine_unavailable", f"{path}: {type(error).__name__}", down=True) from error
-        if response.is_server_error:
-            raise failure_of_response(response.status_code, body)
+        if httpx.codes.is_server_error(response.status):
+            raise failure_of_response(response.status, body)
         try:
-            return msgspec.json.decode(body, type=dict[str, Any]) if response.is_success else {}
+            return msgspec.json.decode(body, type=dict[str, Any]) if httpx.codes.is_success(response.status) else {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
 
+    def _asked(
+        self, path: str, content: bytes | None, *, accept: str = "*/*"
+    ) -> AbstractAsyncContextManager[httpcore.Response]:
+        """The response to a POST of this JSON, or to a GET without any."""
+        headers = [*self._headers, (b"accept", accept.encode())]
+        if content is not None:
+            headers.append((b"content-type", _JSON.encode()))
+            headers.append((b"content-length", str(len(content)).encode()))
+        method = "GET" if content is None else "POST"
+        url = self._target(self._path + path.encode())
+        return self._connections.stream(
+            httpcore.Request(method, url, headers=headers, content=content, extensions=_EXTENSIONS)
+        )
 
-async def _check_begins(response: httpx.Response, kind: str) -> None:
-    if response.status_code == httpx.codes.OK and response.headers.get("content-type", "").startswith(kind):
+    def _target(self, path: bytes) -> httpcore.URL:
+        url = self._url
+        return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=path)
+
+
+async def _check_begins(response: httpcore.Response, kind: str) -> None:
+    kinds = [value for name, value in response.headers if name.lower() == b"content-type"]
+    if response.status == httpx.codes.OK and kinds and kinds[0].startswith(kind.encode()):
         return
-    raise failure_of_response(response.status_code, await _bounded_body(response))
+    raise failure_of_response(response.status, await _bounded_body(response))
 
 
-async def _bounded_body(response: httpx.Response) -> bytes:
+async def _bounded_body(response: httpcore.Response) -> bytes:
     """The first MAX_DOCUMENT_BYTES of a body."""
-    body, chunks = b"", response.aiter_raw()
+    body, chunks = b"", response.aiter_stream()
     async for chunk in chunks:
         body += chunk
         if len(body) > MAX_DOCUMENT_BYTES:
@@ -120,8 +139,8 @@ async def _bounded_body(response: httpx.Response) -> bytes:
 async def _leave(chunks: AsyncIterator[bytes], *, patience: float) -> None:
     """Read to the end of the body for `patience` seconds, so that the connection can be used again.
 
-    Without patience the reading is cancelled at once, which unwinds httpx's nested generators in good order.
+    Without patience the reading is cancelled at once, which unwinds httpcore's nested generators in good order.
     """
-    with trio.move_on_after(patience), suppress(httpx.HTTPError):
+    with trio.move_on_after(patience), suppress(*TRANSPORT_ERRORS):
         async for _ in chunks:
             pass

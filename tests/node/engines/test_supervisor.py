@@ -104,7 +104,7 @@ async def test_the_embedded_engine_keeps_to_a_wanted_format(kind: str) -> None:
 
 async def busy(offering: Offering) -> bool:
     """Whether llama.cpp has a slot at work; its slot list is an array, so it is wrapped here."""
-    async with offering.engine._client.stream("GET", "/slots") as response:
+    async with offering.engine._asked("/slots", None) as response:
         return b'"is_processing":true' in await response.aread()
 
 
