@@ -12,7 +12,7 @@ import msgspec
 from pinaivu_node.admission import Market
 from pinaivu_node.keys import Identity
 from pinaivu_shared.canonical import decode, parse_json
-from pinaivu_shared.commitments import FORWARDED_FIELDS, canonical_bytes, forwarded_commitment
+from pinaivu_shared.commitments import FORWARDED_FIELDS, canonical_bytes, commitment
 from pinaivu_shared.errors import PeerError, VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.signed import Signed, verify_enclave
@@ -97,7 +97,7 @@ def _matching_request(offer: Offer, award: Award) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise InvalidAwardError("request", "is no JSON object")
     _require(len(canonical) == award.request_bytes, f"is for a request of {award.request_bytes} bytes")
-    committed = forwarded_commitment(request, offer.salt)
+    committed = commitment("forwarded", canonical, offer.salt)
     _require(committed == award.forwarded_commitment, "commits to another request")
     _require(FORWARDED_FIELDS.issuperset(request), "comes with fields that nodes have no business to see")
     _require(request.get("model") == award.model, "comes with a request for another model")

@@ -6,7 +6,7 @@ fresh per request and goes to the caller only, so a public log does not allow gu
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import rfc8785
 
@@ -24,17 +24,25 @@ FORWARDED_FIELDS: Final = frozenset({
 
 def request_commitment(body: Mapping[str, Any], salt: bytes) -> str:
     """Commitment to a whole parsed request body, as the caller sent it."""
-    return _commit("request", body, salt)
+    return commitment("request", canonical_bytes(body), salt)
 
 
 def forwarded_commitment(body: Mapping[str, Any], salt: bytes) -> str:
     """Commitment to the part of a request that the node receives: `forwarded_part(body)`."""
-    return _commit("forwarded", body, salt)
+    return commitment("forwarded", canonical_bytes(body), salt)
 
 
 def response_commitment(choices: Iterable[Mapping[str, Any]], salt: bytes) -> str:
     """Commitment to an answer's choices, streamed or not; only `canonical_choices` of them count."""
-    return _commit("response", canonical_choices(choices), salt)
+    return commitment("response", canonical_bytes(canonical_choices(choices)), salt)
+
+
+def commitment(kind: Literal["request", "forwarded", "response"], canonical: bytes, salt: bytes) -> str:
+    """Commitment to a value in canonical form; VerificationError("commitment") for a salt of another length."""
+    if len(salt) != SALT_BYTES:
+        raise VerificationError("commitment", f"the salt has {len(salt)} bytes instead of {SALT_BYTES}")
+    domain = b"pinaivu/" + kind.encode() + b"/v1\0"
+    return "sha256:" + hashlib.sha256(domain + salt + canonical).hexdigest()
 
 
 def forwarded_part(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,10 +80,3 @@ def _canonical_message(message: Mapping[str, Any]) -> dict[str, Any]:
     if message.get("content") or "tool_calls" not in kept:
         kept["content"] = message.get("content") or ""
     return kept
-
-
-def _commit(kind: str, value: Any, salt: bytes) -> str:  # noqa: ANN401 - any JSON value
-    if len(salt) != SALT_BYTES:
-        raise VerificationError("commitment", f"the salt has {len(salt)} bytes instead of {SALT_BYTES}")
-    domain = b"pinaivu/" + kind.encode() + b"/v1\0"
-    return "sha256:" + hashlib.sha256(domain + salt + canonical_bytes(value)).hexdigest()

@@ -12,7 +12,7 @@ from tests.host.town import Town, request
 from pinaivu_host.gateway.body import parse_object
 from pinaivu_host.gateway.chat import read_chat
 from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError
-from pinaivu_host.gateway.order import Order, make_order, new_request_id
+from pinaivu_host.gateway.order import Order, canonical_form, make_order, new_request_id
 from pinaivu_host.store.accounts import Caller
 from pinaivu_host.store.api_keys import KeyTerms
 from pinaivu_shared.wire.link import OpenJob
@@ -23,7 +23,8 @@ CALLER = Caller("acct_x", 1, disabled=False, terms=KeyTerms(name="", permission=
 def order(raw: bytes) -> Order:
     """Do what the chat endpoint does with a body, up to the auction."""
     body = parse_object(raw)
-    return make_order(new_request_id(), body, read_chat(body), CALLER)
+    ask = read_chat(body)
+    return make_order(new_request_id(), canonical_form(body), ask, CALLER)
 
 
 def refused(fields: dict[str, Any]) -> ApiError:
@@ -31,6 +32,21 @@ def refused(fields: dict[str, Any]) -> ApiError:
     with pytest.raises(ApiError) as caught:
         order(json.dumps(request(**fields)).encode())
     return caught.value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "x" * 100_000, "content": "a"}]},
+        {"tool_choice": {"type": "x" * 100_000}},
+        {"response_format": {"type": "x" * 100_000}},
+    ],
+    ids=["role", "tool_choice", "response_format"],
+)
+def test_an_error_repeats_little_of_what_was_sent(fields: dict[str, Any]) -> None:
+    error = refused(fields)
+    assert error.kind is INVALID_VALUE
+    assert len(error.body("req")) < 4096
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pinaivu_host.gateway.departure import Departure, watch_caller
 from pinaivu_host.gateway.errors import shutting_down
 from pinaivu_host.gateway.idempotency_key import Once, digest_body, read_key
 from pinaivu_host.gateway.jobs import Asked, Jobs
-from pinaivu_host.gateway.order import Order, make_order
+from pinaivu_host.gateway.order import Order, canonical_form, make_order
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts, Caller
 
@@ -73,5 +73,6 @@ def _read_order(read: ReadAsk, request_id: str, raw: bytes, caller: Caller, path
     body = parse_object(raw)
     ask = read(body)
     check_model_allowed(caller, ask.model)
-    order = make_order(request_id, body, ask, caller)
-    return order, digest_body(path, body) if path else b""
+    canonical = canonical_form(body)
+    order = make_order(request_id, canonical, ask, caller)
+    return order, digest_body(path, canonical) if path else b""

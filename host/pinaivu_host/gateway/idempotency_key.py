@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import Scope
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.store.idempotency import KeyUse, Place
-from pinaivu_shared.commitments import canonical_bytes
 
 NAME: Final = "Idempotency-Key"
 KEY_CHARACTERS_MAX: Final = 255
@@ -56,12 +55,9 @@ def read_key(scope: Scope) -> str | None:
     return key
 
 
-def digest_body(path: str, body: dict[str, Any]) -> bytes:
-    """SHA-256 over path, NUL and RFC 8785 of the body: equal for bodies that mean the same, however they are written.
-
-    VerificationError for a body without a canonical form, of which no order can be made either.
-    """
-    return hashlib.sha256(path.encode() + b"\0" + canonical_bytes(body)).digest()
+def digest_body(path: str, body: bytes) -> bytes:
+    """SHA-256 over path, NUL and the body in canonical form: equal for bodies that mean the same, however written."""
+    return hashlib.sha256(path.encode() + b"\0" + body).digest()
 
 
 def _invalid(reason: str) -> ApiError:

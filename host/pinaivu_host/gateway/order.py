@@ -1,15 +1,16 @@
 """A request on its way to auction: its id, salt and commitments, and what of it a node will see."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError, Detail
 from pinaivu_host.store.accounts import Caller
-from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, forwarded_commitment, request_commitment
+from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, commitment
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import make_request_id
 from pinaivu_shared.wire.link import OpenJob
@@ -35,27 +36,32 @@ def new_request_id() -> str:
     return make_request_id(now_ms(), secrets.token_bytes(10))
 
 
-def make_order(request_id: str, body: dict[str, Any], ask: Ask, caller: Caller) -> Order:
-    """Commit to the request; ApiError (422) for what has no canonical form."""
+def make_order(request_id: str, body: bytes, ask: Ask, caller: Caller) -> Order:
+    """Commit to the request, whose body is in canonical form; ApiError (422) for a part to forward that has none."""
     if len(ask.model) > MODEL_NAME_MAX:
         raise unknown_model(ask.model)
     salt = secrets.token_bytes(SALT_BYTES)
-    try:
-        forwarded = canonical_bytes(ask.forwarded)
-        command = OpenJob(
-            request_id=request_id,
-            account=caller.account_id,
-            model=ask.model,
-            request_commitment=request_commitment(body, salt),
-            forwarded_commitment=forwarded_commitment(ask.forwarded, salt),
-            request_bytes=len(forwarded),
-            max_tokens=min(ask.max_tokens, TOKENS_MAX),
-            needs=ask.needs,
-        )
-    except VerificationError as error:
-        raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None
+    forwarded = canonical_form(ask.forwarded)
+    command = OpenJob(
+        request_id=request_id,
+        account=caller.account_id,
+        model=ask.model,
+        request_commitment=commitment("request", body, salt),
+        forwarded_commitment=commitment("forwarded", forwarded, salt),
+        request_bytes=len(forwarded),
+        max_tokens=min(ask.max_tokens, TOKENS_MAX),
+        needs=ask.needs,
+    )
     envelope = Envelope(request_id, now_ms() // 1000, ask.model, service_tier=ask.has_tier)
     return Order(command, forwarded, salt, caller, ask, envelope)
+
+
+def canonical_form(body: Mapping[str, object]) -> bytes:
+    """RFC 8785 of a body; ApiError (422) where it has none."""
+    try:
+        return canonical_bytes(body)
+    except VerificationError as error:
+        raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None
 
 
 def unknown_model(model: str) -> ApiError:
