@@ -16,6 +16,7 @@ from pinaivu_shared.sse import assemble_choices
 
 Choices = list[dict[str, Any]]
 _ENDED: Final = frozenset({"response.completed", "response.incomplete"})
+_COMPLETE: Final = ("stop", "tool_calls")
 _INCOMPLETE: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -66,6 +67,22 @@ def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
     return choices
 
 
+def finish_reason_of(response: Mapping[str, Any]) -> str:
+    """The finish_reason of the chat behind a response, which says it only where it does not follow from the rest.
+
+    LookupError or ValueError for a response that has not ended.
+    """
+    if response["status"] == "incomplete":
+        return _INCOMPLETE[response["incomplete_details"]["reason"]]
+    if response["status"] != "completed":
+        raise ValueError("its status is neither completed nor incomplete")
+    if (told := response.get("finish_reason")) is not None:
+        if told not in _COMPLETE:
+            raise ValueError("it is completed, and its finish_reason says that it is not")
+        return str(told)
+    return "tool_calls" if any(item["type"] == "function_call" for item in response["output"]) else "stop"
+
+
 def embeddings_content(vectors: Sequence[str]) -> str:
     """What is committed to for embeddings: a JSON array of the vectors, each in base64, in their order."""
     return json.dumps(list(vectors), separators=(",", ":"))
@@ -107,12 +124,4 @@ def _of_response(response: Mapping[str, Any]) -> dict[str, Any]:
             function = {"name": item["name"], "arguments": item["arguments"]}
             calls.append({"id": item["call_id"], "type": "function", "function": function})
     message = _said("".join(texts)) | ({"tool_calls": calls} if calls else {})
-    return _choice(0, message, _finish_reason(response, called=bool(calls)))
-
-
-def _finish_reason(response: Mapping[str, Any], *, called: bool) -> str:
-    if response["status"] == "incomplete":
-        return _INCOMPLETE[response["incomplete_details"]["reason"]]
-    if response["status"] != "completed":
-        raise ValueError("its status is neither completed nor incomplete")
-    return "tool_calls" if called else "stop"
+    return _choice(0, message, finish_reason_of(response))

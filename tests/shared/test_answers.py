@@ -67,10 +67,11 @@ def test_the_same_words_commit_alike_in_every_shape(answer: dict[str, Any]) -> N
         (response(CALLED), choice("", "tool_calls", calls=(CALL,))),
         (response(spoken("I call."), CALLED), choice("I call.", "tool_calls", calls=(CALL,))),
         (response(spoken("Long"), incomplete="max_output_tokens"), choice("Long", "length")),
+        ({**response(CALLED), "finish_reason": "stop"}, choice("", "stop", calls=(CALL,))),
         (response(CALLED, incomplete="max_output_tokens"), choice("", "length", calls=(CALL,))),
         (response(incomplete="content_filter"), choice("", "content_filter")),
     ],
-    ids=["call", "words and call", "length", "call cut short", "filter"],
+    ids=["call", "words and call", "length", "forced call", "call cut short", "filter"],
 )
 def test_the_output_of_a_response_is_one_choice(answer: dict[str, Any], expected: dict[str, Any]) -> None:
     assert response_commitment(choices_of_answer(answer), SALT) == committed(expected)
@@ -133,7 +134,7 @@ def test_numbers_that_were_shortened_to_nine_digits_commit_alike() -> None:
         {"object": "list", "data": [{"id": "pinaivu-tiny", "object": "model"}]},
         embeddings([1e39]), embeddings([10**400]), embeddings(["x"]), embeddings(None), embeddings({"a": 1}),  # type: ignore[arg-type,list-item]
         {**response(), "status": "failed"}, {**response(), "status": "in_progress"}, response(incomplete="boredom"),
-        response({"type": "function_call"}), {"object": "response"},
+        response({"type": "function_call"}), {"object": "response"}, {**response(), "finish_reason": "length"},
         {"object": "list", "data": [{"index": 0, "embedding": "AAAAAA=="}, {"index": 2, "embedding": "AACAPw=="}]},
         {"object": "list", "data": [{"index": 0, "embedding": "AAAAAA=="}, {"index": 0, "embedding": "AACAPw=="}]},
     ],

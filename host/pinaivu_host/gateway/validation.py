@@ -9,6 +9,7 @@ from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError, 
 from pinaivu_host.gateway.messages import Shape
 
 DETAILS_MAX: Final = 20
+MESSAGE_CHARACTERS_MAX: Final = 600
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -73,7 +74,13 @@ def _detail(loc: Sequence[str | int], message: str, kind: str, body: object) -> 
         elif kind != "missing" or position < len(loc) - 1:
             continue
         path.append(step)
-    return Detail(path, message.removeprefix("Value error, "), kind)
+    return Detail(path, _short(message.removeprefix("Value error, ")), kind)
+
+
+def _short(message: str) -> str:
+    """Messages on unions repeat what was sent, which may be as long as a body."""
+    side = MESSAGE_CHARACTERS_MAX // 2
+    return message if len(message) <= MESSAGE_CHARACTERS_MAX else f"{message[:side]} ... {message[-side:]}"
 
 
 def _holds(value: object, step: str | int) -> bool:

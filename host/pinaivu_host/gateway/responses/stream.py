@@ -12,6 +12,7 @@ from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.responses.items import CONTENT_INDEX, CallItem, Item, MessageItem, Status
 from pinaivu_host.gateway.stream import one_line
+from pinaivu_shared.answers import finish_reason_of
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.wire.node import Delta, ToolCallDelta
 
@@ -132,6 +133,8 @@ class ResponsesWriter:
         reason = INCOMPLETE.get(answer.finish_reason())
         response["incomplete_details"] = None if reason is None else {"reason": reason}
         response["completed_at"] = self._envelope.created_s if reason is None else None
+        if finish_reason_of(response) != answer.finish_reason():  # a forced call ends with `stop` at some engines
+            response["finish_reason"] = answer.finish_reason()
         response["usage"] = {
             "input_tokens": receipt.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
