@@ -22,8 +22,9 @@ from tests.network.conftest import pids_of, running
 
 Row = tuple[str, str]
 ROUNDS = 3
-SECONDS = 4.0
-PIECES = 256
+SECONDS = 2.0
+WARM_SECONDS = 1.0
+PIECES = 64
 SLOTS = 200
 GOAL = 3.0
 BODY_KB = (0.1, 10, 300)
@@ -64,7 +65,7 @@ def bench_peer() -> list[Row]:
         with our_gateway(folder / "network", engine) as ours, litellm(folder, engine) as theirs:
             for server in (engine, ours, theirs):
                 for measurement in measurements():  # whatever is loaded at a first request is loaded now
-                    _measured(measurement, server)
+                    _measured(measurement, server, WARM_SECONDS)
             rows: list[Row] = []
             for measurement in measurements():
                 rows += _compare(measurement, engine, ours, theirs)
@@ -140,8 +141,8 @@ def _compare(measurement: Measurement, engine: Server, ours: Server, theirs: Ser
     ]
 
 
-def _measured(measurement: Measurement, server: Server) -> Measured:
-    return server.measure(measurement.body, connections=measurement.connections, seconds=SECONDS)
+def _measured(measurement: Measurement, server: Server, seconds: float = SECONDS) -> Measured:
+    return server.measure(measurement.body, connections=measurement.connections, seconds=seconds)
 
 
 def _row(figure: Figure, ours: float, theirs: float) -> Row:
