@@ -3,9 +3,6 @@
 Engines do not stream them, so the whole body is read, bounded, and checked before anything of it is passed on.
 """
 
-import base64
-import json
-import struct
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Self
 
@@ -15,6 +12,7 @@ from pinaivu_node.engines.chunks import UsageCounts
 from pinaivu_node.engines.events import NO_USAGE, EngineError, Event, Finish, Text, Usage
 from pinaivu_node.engines.failures import TRANSPORT_ERRORS
 from pinaivu_node.engines.request import EngineRequest
+from pinaivu_shared.answers import embeddings_content, packed_vector
 
 MAX_EMBEDDINGS_BYTES: Final = 16 << 20
 _DIMENSIONS_MAX: Final = 65_536
@@ -54,7 +52,7 @@ class EmbeddingsAnswer:
         vectors = [_packed(vector) for vector in self._in_order(found.data)]
         counted = found.usage or UsageCounts()
         self.usage, self.ended = Usage(counted.prompt_tokens), True
-        return [Text(json.dumps(vectors, separators=(",", ":"))), Finish("stop")]
+        return [Text(embeddings_content(vectors)), Finish("stop")]
 
     async def _body(self) -> bytes:
         body = bytearray()
@@ -93,10 +91,9 @@ def _parsed(body: bytes) -> _Embeddings:
 def _packed(vector: list[float]) -> str:
     """Base64 of a vector; its numbers are finite, because JSON has no others."""
     try:
-        raw = struct.pack(f"<{len(vector)}f", *vector)
+        return packed_vector(vector)
     except OverflowError as error:
         raise _wrong("beyond float32") from error
-    return base64.b64encode(raw).decode()
 
 
 def _wrong(what: str) -> EngineError:
