@@ -128,6 +128,17 @@ async def test_an_answer_longer_than_it_was_taken_for_counts_whole(process: Proc
     await refused(process, who)
 
 
+async def test_what_goes_beyond_a_reservation_counts_in_the_minute_of_the_receipt(
+    process: Process, clock: Clock
+) -> None:
+    """Otherwise an answer that takes minutes would count as no more than was taken for it."""
+    who = caller(tokens_per_minute=1000)
+    long = await process.ask(who, max_tokens=0)
+    clock.now_ms += 5 * MINUTE_MS
+    await process.end(long, receipt=receipt(10, 1990))
+    await refused(process, who)
+
+
 async def test_tokens_go_back_to_the_minute_that_they_were_taken_from(process: Process, clock: Clock) -> None:
     who = caller(tokens_per_minute=1000)
     old = await process.ask(who, max_tokens=1000)

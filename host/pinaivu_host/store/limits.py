@@ -72,13 +72,17 @@ Levels = dict[Measure, Level]
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a request took: `tokens` of the window that `counter` names, and a lease. `max_tokens` may be fewer."""
+    """What a request took: `tokens` of the minute that `counter` names, and a lease. `max_tokens` may be fewer.
+
+    `window` names the window whatever the minute.
+    """
 
     lease_id: str
     levels: Levels
     max_tokens: int
     tokens: int = 0
     counter: str = ""
+    window: str = ""
     leased: bool = False
 
 
@@ -150,10 +154,11 @@ class LimitStore:
             tokens = demand.tokens_of(max_tokens)
             windows.check("tokens", tokens)
         windows.take("requests", 1)
-        counter = windows.take("tokens", tokens)
+        counter, window = windows.take("tokens", tokens)
         if demand.leases:
             _lease(connection, demand, reserved, now_ms)
-        return Grant(demand.lease_id, windows.levels(), max_tokens, tokens if counter else 0, counter, demand.leases)
+        taken = tokens if counter else 0
+        return Grant(demand.lease_id, windows.levels(), max_tokens, taken, counter, window, demand.leases)
 
     def _reserve(self, demand: Demand, held: int) -> tuple[int, int]:
         """What the request may cost, and for how many tokens, where leases hold so much of the budget.
@@ -190,8 +195,9 @@ class LimitStore:
             storage = SqlWindows(connection, now_ms)
             if used < grant.tokens:
                 storage.decrease(grant.counter, grant.tokens - used)
-            else:
-                storage.incr(grant.counter, 2 * MINUTE_MS // 1000, used - grant.tokens)
+            else:  # in this minute, in which it is known: the one that the request began in may count no more
+                minute_s = MINUTE_MS // 1000
+                storage.incr(storage.window_key(grant.window, minute_s), 2 * minute_s, used - grant.tokens)
         if not grant.leased:
             return
         mine = LEASES.c.lease_id == grant.lease_id
@@ -240,14 +246,15 @@ class _Windows:
             wait_s = self._window(item, measure).wait_s(limit=item.amount, cost=amount, window_s=item.get_expiry())
             raise LimitReachedError(measure, wait_s)
 
-    def take(self, measure: Measure, amount: int) -> str:
-        """The counter that it was taken from, empty where there is no limit. It must have been checked."""
+    def take(self, measure: Measure, amount: int) -> tuple[str, str]:
+        """The counter that it was taken from, and its window; empty without a limit. It must have been checked."""
         item = self._items.get(measure)
         if item is None:
-            return ""
+            return "", ""
         taken = self._limiter.hit(item, self._key_id, measure, cost=amount)
         assert taken, "somebody else has taken it"
-        return self._storage.window_key(item.key_for(self._key_id, measure), item.get_expiry())
+        window = item.key_for(self._key_id, measure)
+        return self._storage.window_key(window, item.get_expiry()), window
 
     def levels(self) -> Levels:
         """How full they are."""
