@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.errors import INVALID_REQUEST, OVERLOADED, ApiError
-from pinaivu_host.gateway.http_answer import send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_shared.wire.link import Attest
 from pinaivu_shared.wire.link import Attestation as Attested
@@ -45,7 +45,7 @@ class Attestation:
             "configuration": msgspec.Raw(attested.configuration),
         }
         request_id = scope["state"]["request_id"]
-        headers = (("cache-control", "no-store"),)
+        headers = (NO_STORE,)
         await send_json(send, msgspec.json.encode(shown), request_id=request_id, headers=headers)
 
 

@@ -8,6 +8,8 @@ from starlette.types import Send
 from pinaivu_host.gateway.errors import ApiError
 
 JSON: Final = "application/json"
+NO_STORE: Final = ("cache-control", "no-store")
+"""The header of answers that are for their caller alone, or soon old."""
 Headers = Iterable[tuple[str, str]]
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.errors import INVALID_REQUEST, NOT_FOUND, OVERLOADED, ApiError
-from pinaivu_host.gateway.http_answer import send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
@@ -140,4 +140,4 @@ def _number(text: str, *, most: int) -> int | None:
 
 async def _send(scope: Scope, send: Send, shown: dict[str, object]) -> None:
     request_id = scope["state"]["request_id"]
-    await send_json(send, msgspec.json.encode(shown), request_id=request_id, headers=(("cache-control", "no-store"),))
+    await send_json(send, msgspec.json.encode(shown), request_id=request_id, headers=(NO_STORE,))

@@ -6,7 +6,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.authentication import authenticate
-from pinaivu_host.gateway.http_answer import send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.usage import ReceiptFilter, Usage
@@ -38,7 +38,7 @@ class ReceiptList:
             "has_more": len(found) > limit,
             "last_id": msgspec.json.decode(page[-1])["request_id"] if page else None,
         })  # fmt: skip
-        await send_json(send, body, request_id=scope["state"]["request_id"], headers=(("cache-control", "no-store"),))
+        await send_json(send, body, request_id=scope["state"]["request_id"], headers=(NO_STORE,))
 
 
 def _filter(query: Query) -> ReceiptFilter:

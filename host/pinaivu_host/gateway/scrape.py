@@ -9,13 +9,12 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.http_answer import response_start
+from pinaivu_host.gateway.http_answer import NO_STORE, response_start
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.store.orders import Orders
 
 logger = logging.getLogger(__name__)
 UNKNOWN: Final = float("nan")
-NO_STORE: Final = (("cache-control", "no-store"),)
 
 
 class Scrape:
@@ -31,7 +30,7 @@ class Scrape:
         self._look()
         body, request_id = self._market.metrics.exposition(), scope["state"]["request_id"]
         kind = CONTENT_TYPE_PLAIN_0_0_4
-        await send(response_start(200, kind, request_id=request_id, headers=NO_STORE, size_bytes=len(body)))
+        await send(response_start(200, kind, request_id=request_id, headers=(NO_STORE,), size_bytes=len(body)))
         await send({"type": "http.response.body", "body": body})
 
     def _look(self) -> None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
-from pinaivu_host.gateway.http_answer import response_start, send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, response_start, send_json
 from pinaivu_host.gateway.pricing import CURRENCY, decimal_usdc
 from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
 from pinaivu_host.store.accounts import Accounts
@@ -48,7 +48,6 @@ _NAMED: Final[dict[str, Grouping]] = {**{one: one for one in GROUPINGS}, "key": 
 """What a caller may write, and what it means: OpenAI says api_key_id."""
 _DAY_S: Final = 86_400
 _PAGE: Final = "page_"
-_NO_STORE: Final = ("cache-control", "no-store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class UsageReport:
             await _send_csv(send, period, found, request_id=request_id)
         else:
             body = msgspec.json.encode(_page(period, found))
-            await send_json(send, body, request_id=request_id, headers=(_NO_STORE,))
+            await send_json(send, body, request_id=request_id, headers=(NO_STORE,))
 
 
 def period_of(query: Query, *, now_s: int) -> Period:
@@ -163,7 +162,7 @@ async def _send_csv(send: Send, period: Period, found: Sequence[DayUsage], *, re
     writer.writerows({**_bounds(period, usage.day), **_result(usage)} for usage in found)
     body = written.getvalue().encode()
     next_page = _next_page(period)
-    headers = (_NO_STORE, *(() if next_page is None else ((NEXT_PAGE, next_page),)))
+    headers = (NO_STORE, *(() if next_page is None else ((NEXT_PAGE, next_page),)))
     kind = "text/csv; charset=utf-8"
     await send(response_start(200, kind, request_id=request_id, headers=headers, size_bytes=len(body)))
     await send({"type": "http.response.body", "body": body})

@@ -22,13 +22,12 @@ from pinaivu_host.gateway.admin.orders import (
 )
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
-from pinaivu_host.gateway.http_answer import send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.store.accounts import Account, Accounts, new_account_id
 from pinaivu_shared.signed import Signed
 
-SECRET: Final = (("cache-control", "no-store"),)
 LISTED_DEFAULT: Final = 20
 LISTED_MAX: Final = 1000
 
@@ -67,7 +66,7 @@ class AdminAccounts:
         works = deposit is None or (await self._orders.decided(deposit)).state == "recorded"
         shown = msgspec.json.encode({"account_id": account_id, "api_key": api_key})
         status = 200 if works else 202
-        await send_json(send, shown, request_id=scope["state"]["request_id"], status=status, headers=SECRET)
+        await send_json(send, shown, request_id=scope["state"]["request_id"], status=status, headers=(NO_STORE,))
 
     async def account(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """An account's name and what is left of its credit; what running jobs hold is not taken off."""

@@ -8,17 +8,16 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.admin.accounts import SECRET
 from pinaivu_host.gateway.admin.orders import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
-from pinaivu_host.gateway.http_answer import send_json
+from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.order import MODEL_NAME_MAX
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.api_keys import ApiKey, ApiKeys, KeyLimits, KeyTerms, Permission, digest_of_key, key_id_of
+from pinaivu_host.store.usage import DAY_MS
 from pinaivu_shared.money import AMOUNT_MAX
 
-DAY_MS: Final = 24 * 60 * 60 * 1000
 EXPIRY_DAYS_MAX: Final = 3650
 MODELS_MAX: Final = 100
 
@@ -85,7 +84,7 @@ class AdminKeys:
         if api_key is None:
             raise _no_account()
         shown = msgspec.json.encode({"key_id": key_id_of(digest_of_key(api_key)), "api_key": api_key})
-        await send_json(send, shown, request_id=scope["state"]["request_id"], headers=SECRET)
+        await send_json(send, shown, request_id=scope["state"]["request_id"], headers=(NO_STORE,))
 
     async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """An account's keys, newest first, those that are revoked among them."""
