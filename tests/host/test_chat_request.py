@@ -34,6 +34,13 @@ def refused(fields: dict[str, Any]) -> ApiError:
     return caught.value
 
 
+def test_keys_of_other_endpoints_are_ignored_and_reach_no_node() -> None:
+    """A node takes a body with two of them for none that it can run."""
+    body = request(prompt="p", input=["i"], temperature=1)
+    forwarded = json.loads(order(json.dumps(body).encode()).forwarded)
+    assert forwarded == {name: value for name, value in body.items() if name in {"model", "messages", "temperature"}}
+
+
 @pytest.mark.parametrize(
     "fields",
     [

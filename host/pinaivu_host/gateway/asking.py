@@ -28,7 +28,7 @@ from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts, Caller
 
 DEFAULT_BODY_BYTES_MAX: Final = 10 * 1024 * 1024
-LARGE_BODY_BYTES: Final = 128 * 1024
+LARGE_BODY_BYTES: Final = 32 * 1024
 """Reading and hashing more than this takes so long that other requests should get turns meanwhile."""
 
 

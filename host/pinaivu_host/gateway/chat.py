@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from pinaivu_host.gateway.ask import Ask
+from pinaivu_host.gateway.ask import Ask, forwarded_as
 from pinaivu_host.gateway.chat_answer import ChatShape
 from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat, needs_of
-from pinaivu_shared.commitments import forwarded_part
 
 
 def read_chat(body: dict[str, Any]) -> Ask:
@@ -16,7 +15,7 @@ def read_chat(body: dict[str, Any]) -> Ask:
     shape = ChatShape(chat.choices, with_usage=chat.wants_usage(), with_logprobs=bool(chat.logprobs))
     return Ask(
         model=chat.model,
-        forwarded=forwarded_part(body),
+        forwarded=forwarded_as("messages", body),
         needs=needs_of(chat),
         shape=shape,
         max_tokens=chat.max_answer_tokens() * chat.choices,

@@ -6,14 +6,13 @@ from typing import Any, Final
 import msgspec
 
 from pinaivu_host.gateway.answer import Answer
-from pinaivu_host.gateway.ask import Ask
+from pinaivu_host.gateway.ask import Ask, forwarded_as
 from pinaivu_host.gateway.chat_answer import usage_of
 from pinaivu_host.gateway.completion_request import MAX_TOKENS_DEFAULT, CompletionRequest, check_completion
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.stream import DONE, error_event, one_line
 from pinaivu_host.gateway.validation import read_request
-from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.node import Delta
@@ -29,7 +28,7 @@ def read_completion(body: dict[str, Any]) -> Ask:
     """The continuation that a body asks for; ApiError (400, 422)."""
     asked = read_request(CompletionRequest, body)
     check_completion(asked)
-    forwarded = {name: value for name, value in forwarded_part(body).items() if name not in NOT_FORWARDED}
+    forwarded = {name: value for name, value in forwarded_as("prompt", body).items() if name not in NOT_FORWARDED}
     several: tuple[Capability, ...] = ("multiple_choices",) if asked.choices > 1 else ()
     with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
     return Ask(

@@ -14,13 +14,12 @@ import msgspec
 from pydantic import Field
 
 from pinaivu_host.gateway.answer import Answer
-from pinaivu_host.gateway.ask import Ask
+from pinaivu_host.gateway.ask import Ask, forwarded_as
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.validation import PositiveInt, read_request
 from pinaivu_shared.answers import embeddings_content
-from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 
 INPUTS_MAX: Final = 2048
@@ -52,7 +51,7 @@ def read_embeddings(body: dict[str, Any]) -> Ask:
     texts = asked.texts()
     return Ask(
         model=asked.model,
-        forwarded={**forwarded_part(body), "input": texts},
+        forwarded={**forwarded_as("input", body), "input": texts},
         needs=("embeddings",),
         shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
         content_param="input",
