@@ -9,6 +9,7 @@ from tests.host.fake_node import Offered
 from tests.host.town import Town, request
 
 from pinaivu_host.gateway import attempt
+from pinaivu_host.job_channel import BYTES_MAX, JobChannel, JobMessage
 from pinaivu_shared.receipt import Receipt
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +96,34 @@ async def test_what_overflows_because_its_caller_does_not_read_is_his_doing(
     receipt = only_receipt(town)
     assert (receipt.outcome, receipt.reason) == ("cancelled", "client_stalled")
     assert receipt.charge_amount != "0.000000 USDC"
+
+
+async def test_what_is_held_for_a_caller_who_does_not_read_is_bounded_whatever_the_node_goes_on_to_send(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "SLOW_CALLER_S", 0)
+    held_bytes: list[int] = []
+    put = JobChannel.put
+
+    def watched(channel: JobChannel, message: JobMessage, size_bytes: int) -> None:
+        put(channel, message, size_bytes)
+        held_bytes.append(sum(len(getattr(held, "content", "")) for held in channel._messages))
+
+    monkeypatch.setattr(JobChannel, "put", watched)
+    pieces = 8 * BYTES_MAX // len(PIECE)
+    ended = asyncio.Event()
+
+    async def deaf(offered: Offered) -> None:
+        await offered.accept()
+        for _ in range(pieces):
+            await offered.delta(PIECE)
+        await offered.prove(PIECE * pieces, outcome="cancelled", finish_reason=None, tokens=(11, 1000))
+        await offered.node.ask()  # by now the gateway has heard all of it
+        ended.set()
+
+    await town.node(deaf)
+    caller = await SlowCaller.ask(town)
+    await ended.wait()
+    await caller.read()
+    assert len(held_bytes) > pieces
+    assert BYTES_MAX // 2 < max(held_bytes) <= BYTES_MAX

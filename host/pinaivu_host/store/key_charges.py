@@ -3,11 +3,12 @@
 A receipt belongs to the month in which its request came.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, Insert, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pinaivu_host.store.schema import KEY_CHARGES, RECEIPTS
@@ -56,10 +57,17 @@ def add_charges(connection: Connection, charges: Charges) -> None:
         {"key_id": key_id, "month_ms": month_ms, "charged_micro_usdc": charged}
         for (key_id, month_ms), charged in sorted(charges.items())
     ]
-    new = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(KEY_CHARGES)
+    connection.execute(_add(connection.dialect.name), rows)
+
+
+@functools.cache
+def _add(dialect: str) -> Insert:
+    """Made once: the journal executes it for every commit."""
+    new = (postgresql if dialect == "postgresql" else sqlite).insert(KEY_CHARGES)
     added = {"charged_micro_usdc": _CHARGED + new.excluded.charged_micro_usdc}
     place = list(KEY_CHARGES.primary_key.columns)
-    connection.execute(new.on_conflict_do_update(index_elements=place, set_=added), rows)
+    insert: Insert = new.on_conflict_do_update(index_elements=place, set_=added)
+    return insert
 
 
 def rebuild_charges(connection: Connection) -> None:
