@@ -5,6 +5,7 @@ With an `Idempotency-Key` there may be a job already, running or ended.
 
 import asyncio
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -31,6 +32,9 @@ DEFAULT_BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 LARGE_BODY_BYTES: Final = 32 * 1024
 """Reading and hashing more than this takes so long that other requests should get turns meanwhile."""
 
+BODY_THREADS: Final = 2
+"""Threads of their own, so that large bodies keep nothing else waiting that is done in threads."""
+
 
 class Asking:
     """Endpoints that differ in how they read a body (`Ask`). One for the whole gateway."""
@@ -38,6 +42,7 @@ class Asking:
     def __init__(self, jobs: Jobs, accounts: Accounts, metrics: Metrics, *, max_body_bytes: int) -> None:
         self._jobs, self._accounts, self._metrics = jobs, accounts, metrics
         self._max_body_bytes = max_body_bytes
+        self._threads = ThreadPoolExecutor(BODY_THREADS, thread_name_prefix="bodies")
 
     async def serve(self, read: ReadAsk, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ApiError for what ends before an order is made.
@@ -53,7 +58,9 @@ class Asking:
         request_id = scope["state"]["request_id"]
         path = "" if key is None else scope["path"]
         if len(raw) > LARGE_BODY_BYTES:
-            order, digest = await asyncio.to_thread(_read_order, read, request_id, raw, caller, path)
+            read_order = functools.partial(_read_order, read, request_id, raw, caller, path)
+            order, digest = await asyncio.get_running_loop().run_in_executor(self._threads, read_order)
+            del read_order
         else:
             order, digest = _read_order(read, request_id, raw, caller, path)
         del raw
