@@ -22,9 +22,9 @@ from tests.network.conftest import pids_of, running
 
 Row = tuple[str, str]
 ROUNDS = 3
-SECONDS = 2.0
+SECONDS = 1.5
 WARM_SECONDS = 1.0
-PIECES = 64
+PIECES = 32
 SLOTS = 200
 GOAL = 3.0
 BODY_KB = (0.1, 10, 300)
