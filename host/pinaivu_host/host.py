@@ -61,6 +61,9 @@ logger = logging.getLogger(__name__)
 NEW_ENCLAVE_CLOSE: Final = 1012
 """WebSocket "service restart": the node comes back and registers with the new enclave."""
 
+PRIVATE_PATHS: Final = ("/admin/", "/metrics")
+"""The operator's own, which the socket for nodes does not have."""
+
 CUT_LIMIT_S: Final = 10.0
 """How long a job that was cut short may take to be settled."""
 
@@ -136,7 +139,10 @@ class Host:
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
         self.jobs: Final = LocalJobs(self.market, self.idempotency)
         headers_for = self.market.limits.headers
-        self.app: Final = Gateway(self._routes(), self.market.metrics, Cors(settings.cors_origins), headers_for)
+        routes, metrics, cors = self._routes(), self.market.metrics, Cors(settings.cors_origins)
+        self.app: Final = Gateway(routes, metrics, cors, headers_for)
+        public = [one for one in routes if not getattr(one, "path", "").startswith(PRIVATE_PATHS)]
+        self.node_app: Final = Gateway(public, metrics, cors, headers_for)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

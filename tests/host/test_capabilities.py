@@ -18,15 +18,15 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type":
 @pytest.mark.parametrize(
     ("fields", "param", "named"),
     [
-        ({"tools": [FUNCTION]}, "tools", "tools, chat completions"),
+        ({"tools": [FUNCTION]}, "tools", "tools"),
         (
             {"response_format": {"type": "json_object"}},
             "response_format",
-            "response_format json_object, chat completions",
+            "response_format json_object",
         ),
-        ({"response_format": SCHEMA}, "response_format", "response_format json_schema, chat completions"),
-        ({"n": 2}, "n", "n above 1, chat completions"),
-        ({"logprobs": True, "tools": [FUNCTION]}, "logprobs", "logprobs, tools, chat completions"),
+        ({"response_format": SCHEMA}, "response_format", "response_format json_schema"),
+        ({"n": 2}, "n", "n above 1"),
+        ({"logprobs": True, "tools": [FUNCTION]}, "logprobs", "logprobs, tools"),
         ({}, "model", "chat completions"),
     ],
     ids=["tools", "json_object", "json_schema", "n", "logprobs and tools", "chat"],

@@ -72,6 +72,8 @@ def test_an_error_repeats_little_of_what_was_sent(fields: dict[str, Any]) -> Non
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": []}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop.1"),
         ({"stop": 5}, "stop"),
         ({"presence_penalty": 2.1}, "presence_penalty"),
         ({"response_format": {"type": "xml"}}, "response_format"),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -51,6 +52,23 @@ def test_operations_are_named_once_and_their_references_lead_somewhere() -> None
         assert text.count(f'"#/components/schemas/{name}"') or name in EVENT_NAMES, f"nothing refers to {name}"
     for part in text.split('"#/components/schemas/')[1:]:
         assert part.split('"')[0] in CONTRACT.components["schemas"]
+
+
+def test_bounds_are_in_words_of_json_schema() -> None:
+    """Whatever pydantic does not translate it leaves as its own word."""
+    words = {"ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of"}
+    assert not words & set(keys_of(CONTRACT.document))
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    match value:
+        case dict():
+            yield from value
+            for inner in value.values():
+                yield from keys_of(inner)
+        case list():
+            for inner in value:
+                yield from keys_of(inner)
 
 
 def test_the_contract_notices_what_is_not_documented() -> None:

@@ -29,7 +29,7 @@ from tests.host.town import Town, request
 
 from pinaivu_host.certificate import ServerCertificate
 from pinaivu_host.edge import EdgeSettings, read_certificate
-from pinaivu_node.connection import open_connection
+from pinaivu_node.connection import ConnectionLostError, open_connection
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.wire.node import NODE_PATH, NODE_PROTOCOL, Hello
 
@@ -154,6 +154,18 @@ async def test_a_nodes_own_client_dials_in_over_wss(
 
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))  # as a node with an authority of its own is started
     assert (await anyio.to_thread.run_sync(trio.run, greet)).startswith("Welcome(")
+
+
+async def test_a_node_says_what_is_wrong_with_a_certificate(openable: Town, authority: Authority) -> None:
+    await secured(openable, authority)
+
+    async def greet() -> None:
+        async with open_connection(f"wss://localhost:{openable.port}{NODE_PATH}"):
+            pass
+
+    said = "TLS certificate that is not trusted: unable to get local issuer certificate"
+    with pytest.RaisesGroup(pytest.RaisesExc(ConnectionLostError, match=said)):
+        await anyio.to_thread.run_sync(trio.run, greet)
 
 
 async def test_a_new_pair_is_shown_to_new_connections_and_old_ones_go_on(

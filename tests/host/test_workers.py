@@ -31,9 +31,11 @@ ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 class Place:
     """A serving host with workers, and a node. Every request comes over a connection of its own: to any worker."""
 
-    def __init__(self, process: Process, port: int, key: str, node: FakeNode, enclave: FakeEnclave) -> None:
+    def __init__(
+        self, process: Process, ports: tuple[int, int], key: str, node: FakeNode, enclave: FakeEnclave
+    ) -> None:
         self.process, self.key, self.node, self.enclave = process, key, node, enclave
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self.node_url = (f"http://127.0.0.1:{port}" for port in ports)
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {options.pop('key', self.key)}"} | options.pop("headers", {})
@@ -72,7 +74,7 @@ async def several(folder: Path) -> AsyncIterator[Place]:
     async with served(folder, port, *flags, "--admin-key-file", str(folder / "admin.key")) as process:
         await found.credited()
         node = await FakeNode(node_port, echoing("Hel", "lo")).start()
-        yield Place(process, port, key, node, found)
+        yield Place(process, (port, node_port), key, node, found)
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
@@ -116,6 +118,10 @@ async def test_answers_receipts_and_lists_are_those_of_one_process(place: Place)
         refused = await wrong
         assert (refused.status_code, set(refused.json())) == (status, {"error", "request_id"})
     assert (await place.chat(key="sk-pnv-" + "x" * 48)).status_code == 401
+    for private in ("/metrics", "/admin/v1/accounts"):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(place.node_url + private, headers=ADMIN)).status_code == 404
+        assert (await place.ask("GET", private, headers=ADMIN)).status_code == 200
     counted = (await place.ask("GET", "/metrics", headers=ADMIN)).text
     assert counted_as(counted, "/v1/chat/completions", "401") == 1
     assert counted_as(counted, "/v1/embeddings", "502") == 1

@@ -140,11 +140,11 @@ def _not_opened(error: CommandRefusedError) -> ApiError:
 
 
 def _incapable(model: str, needs: Capabilities) -> ApiError:
-    """The enclave does not say which need is the one too many, so all are named, the kind of request last."""
-    kind_last = sorted(needs, key=lambda need: _NEEDED[need][0] == "model")
-    named = ", ".join(_NEEDED[need][1] for need in kind_last)
+    """The enclave does not say which need is the one too many: all are named, the kind of request where it is alone."""
+    special = [need for need in needs if _NEEDED[need][0] != "model"] or list(needs)
+    named = ", ".join(_NEEDED[need][1] for need in special)
     message = f"no node that offers {model!r} now can do all that this request needs: {named}"
-    return ApiError(UNSUPPORTED_PARAMETER, message, param=_NEEDED[kind_last[0]][0])
+    return ApiError(UNSUPPORTED_PARAMETER, message, param=_NEEDED[special[0]][0])
 
 
 def _slots(market: Market, order: Order) -> _Scarce:

@@ -111,13 +111,13 @@ class ChatRequest(Shape):
     max_tokens: PositiveInt | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    n: Annotated[int, Whole, Field(ge=1, le=128)] | None = None
+    n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     stop: Stop | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Any = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Whole, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Discriminator("type")] | None = None
     tools: Annotated[list[Tool], Field(max_length=TOOLS_MAX, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None

@@ -22,13 +22,13 @@ class CompletionRequest(Shape):
 
     model: Annotated[str, Field(min_length=1)]
     prompt: str | list[Any]
-    best_of: Annotated[int, Whole, Field(ge=1, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=20), Whole] | None = None
     echo: bool | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Any = None
-    logprobs: Annotated[int, Whole, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), Whole] | None = None
     max_tokens: PositiveInt | None = None
-    n: Annotated[int, Whole, Field(ge=1, le=128)] | None = None
+    n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
     seed: Annotated[int, Whole] | None = None
     stop: Stop | None = None

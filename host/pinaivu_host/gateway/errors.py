@@ -49,7 +49,7 @@ INVALID_REQUEST: Final = ErrorKind(
 )
 UNSUPPORTED_PARAMETER: Final = ErrorKind(
     400, _REQUEST, "unsupported_parameter",
-    when="A parameter is not known here, or no node can do what it asks for.",
+    when="A parameter is not supported here, or no node can do what it asks for.",
     do="Leave out what `param` names.",
 )
 UNSUPPORTED_IMAGE_URL: Final = ErrorKind(

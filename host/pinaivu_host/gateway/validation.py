@@ -23,10 +23,10 @@ def _one_or_many(value: object) -> str:
 
 
 Whole = BeforeValidator(_whole)
-PositiveInt = Annotated[int, Whole, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1), Whole]
 Number = Annotated[float, AllowInfNan(allow_inf_nan=False)]
 Penalty = Annotated[Number, Field(ge=-2, le=2)]
-StopText = Annotated[str, Field(max_length=1024)]
+StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 Stop = Annotated[
     Annotated[StopText, Tag("one")]
     | Annotated[list[StopText], Field(min_length=1, max_length=4, fail_fast=True), Tag("many")],

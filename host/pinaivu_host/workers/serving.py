@@ -36,7 +36,7 @@ async def serve_with_workers(
         jobs_socket, http_socket = sockets_in(folder)
         job_server = JobServer(jobs_socket, host.jobs, host.accounts, host.market.metrics)
         inner = make_server(host.app, EdgeSettings(trusted_proxies=EVERYBODY), unix_socket=http_socket)
-        outer = make_server(host.app, edge)
+        outer = make_server(host.node_app, edge)
         settings = WorkerSettings(
             listener=listeners.callers.fileno(),
             jobs=str(jobs_socket),

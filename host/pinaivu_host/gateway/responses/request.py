@@ -215,7 +215,7 @@ class ResponsesRequest(Shape):
     text: TextOptions | None = None
     tool_choice: ToolChoice | None = None
     tools: Annotated[list[Tool], Field(max_length=TOOLS_MAX, fail_fast=True)] | None = None
-    top_logprobs: Annotated[int, Whole, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
