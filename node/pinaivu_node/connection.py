@@ -1,5 +1,7 @@
 """The connection to the gateway: one WebSocket, dialled from here, so that a node works behind any NAT."""
 
+import http
+import http.client
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -87,21 +89,44 @@ class GatewayConnection:
 
 @asynccontextmanager
 async def open_connection(url: str) -> AsyncIterator[GatewayConnection]:
-    """Dial the gateway at its WebSocket URL; ConnectionLostError when it does not answer within CONNECT_SECONDS."""
-    async with trio.open_nursery() as nursery:
-        with _reaching():
-            stream = await _dial(url)
-        try:
+    """Dial the gateway at its WebSocket URL.
+
+    Raises ConnectionLostError, alone or in a group, when no WebSocket begins within CONNECT_SECONDS; it says why.
+    """
+    with _naming_refusals():
+        async with trio.open_nursery() as nursery:
             with _reaching():
-                websocket = await _begin_websocket(nursery, stream, url)
+                stream = await _dial(url)
             try:
-                yield GatewayConnection(websocket)
+                with _reaching():
+                    websocket = await _begin_websocket(nursery, stream, url)
+                try:
+                    yield GatewayConnection(websocket)
+                finally:
+                    with trio.move_on_after(_CLOSE_SECONDS):
+                        await websocket.aclose()
             finally:
-                with trio.move_on_after(_CLOSE_SECONDS):
-                    await websocket.aclose()
-        finally:
-            await trio.aclose_forcefully(stream)
-            nursery.cancel_scope.cancel()
+                await trio.aclose_forcefully(stream)
+                nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _naming_refusals() -> Iterator[None]:
+    """An answer that is no WebSocket is met by the reader task of trio-websocket, so that it ends the nursery."""
+    try:
+        yield
+    except* trio_websocket.ConnectionRejected as group:
+        raise ConnectionLostError("gateway", _refusal(group)) from None
+
+
+def _refusal(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> str:
+    (rejected,) = group.exceptions
+    if isinstance(rejected, BaseExceptionGroup):
+        return _refusal(rejected)
+    status = rejected.status_code
+    answered = f"answered {status} {http.client.responses.get(status, '')}".rstrip()
+    advice = "" if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR else "; is its address right?"
+    return f"{answered} where a WebSocket was asked for{advice}"
 
 
 @contextmanager
@@ -111,8 +136,6 @@ def _reaching() -> Iterator[None]:
             yield
     except (OSError, ssl.SSLError, trio.BrokenResourceError, trio.TooSlowError) as error:
         raise ConnectionLostError("gateway", f"cannot be reached: {type(error).__name__} {error}".strip()) from None
-    except trio_websocket.HandshakeError as error:
-        raise ConnectionLostError("gateway", f"is no endpoint for nodes: {error!r}") from None
 
 
 async def _dial(url: str) -> _Stream:

@@ -78,10 +78,12 @@ async def network(
     tariffs: Sequence[Tariff] = (),
     quote_lifetime_ms: int = 600_000,
     drain_seconds: float = 30,
+    refusals: Sequence[int] = (),
 ) -> AsyncIterator[Network]:
     """A gateway and an agent that dials it. The first engine is ready; the clock stands still at NOW_MS.
 
-    There is an engine for each of `tariffs`, at `addresses` as far as they go.
+    There is an engine for each of `tariffs`, at `addresses` as far as they go. The first handshakes are answered with
+    the HTTP statuses `refusals`.
     """
     arrivals, connections = trio.open_memory_channel[Gateway](8)
     enclave, nonces, change = Enclave(), iter(range(1, 100)), Change()
@@ -90,8 +92,13 @@ async def network(
     engines[0].become_ready()
     sessions = (f"ses_{number:032x}" for number in range(1, 100))
 
+    refused = iter(refusals)
+
     async def serve(request: trio_websocket.WebSocketRequest) -> None:
         assert request.path == NODE_PATH
+        if status := next(refused, None):
+            await request.reject(status)
+            return
         websocket = await request.accept()
         await arrivals.send(Gateway(websocket, enclave, next(sessions)))
         await trio.sleep_forever()
