@@ -135,7 +135,16 @@ def _reaching() -> Iterator[None]:
         with trio.fail_after(CONNECT_SECONDS):
             yield
     except (OSError, ssl.SSLError, trio.BrokenResourceError, trio.TooSlowError) as error:
-        raise ConnectionLostError("gateway", f"cannot be reached: {type(error).__name__} {error}".strip()) from None
+        raise ConnectionLostError("gateway", _fault(error)) from None
+
+
+def _fault(error: Exception) -> str:
+    """Why there is no connection. What was wrong with TLS is the cause of an error that says nothing itself."""
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"has a TLS certificate that is not trusted: {cause.verify_message}"
+    told = cause if isinstance(cause, ssl.SSLError) else error
+    return f"cannot be reached: {type(told).__name__} {told}".strip()
 
 
 async def _dial(url: str) -> _Stream:
