@@ -16,6 +16,7 @@ import trio
 
 from pinaivu_host.kms_policy import key_policy
 from pinaivu_node.engines.access import EMBEDDED_TOKENIZER
+from pinaivu_node.engines.choice import EchoChoice, EmbeddedChoice, parse_engine
 from pinaivu_shared.configuration import KmsTerms
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.key_file import public_bytes
@@ -242,11 +243,12 @@ async def _keep_api_key(data: DataDirectory) -> None:
 
 
 async def _models_of(engine: str) -> list[str]:
-    if engine == "embedded":
+    choice = parse_engine(engine)
+    if isinstance(choice, EmbeddedChoice):
         return ["pinaivu-tiny"]
-    if engine.split(":", 1)[0] == "echo":
+    if isinstance(choice, EchoChoice):
         return ["echo"]
-    url = engine.rstrip("/").removesuffix("/v1") + "/v1/models"
+    url = f"{choice.address}/v1/models"
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             answer = await client.get(url)

@@ -85,6 +85,17 @@ def test_an_engine_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     check_refused(dev("--engine", "http://127.0.0.1:9", "--port", "0", "--data-dir", tmp_path), "no model list")
 
 
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [
+        ("nonsense", "expected embedded, echo, echo:SETTINGS or the URL of an OpenAI-protocol server"),
+        ("echo:nonsense", "nonsense"),
+    ],
+)
+def test_what_is_no_engine_is_said_at_once(tmp_path: Path, engine: str, why: str) -> None:
+    check_refused(dev("--engine", engine, "--port", "0", "--data-dir", tmp_path), why)
+
+
 def test_an_engine_by_url_serves_its_own_models(tmp_path: Path, echo_network: Description) -> None:
     """Any OpenAI-protocol server will do; here it is a child that speaks it."""
     command = [sys.executable, "-m", "pinaivu_node.engines.echo_server", "--settings", "", "--port", "0"]
