@@ -1,6 +1,7 @@
 """`pinaivu dev`: a whole network on one machine that stays up."""
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -31,12 +32,12 @@ async def _stay_up(plan: NetworkPlan, as_json: bool) -> None:  # noqa: FBT001 - 
 
 def _introduce(network: Network) -> None:
     described = network.describe()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)  # a wrapped line could not be copied into a shell
     console.print("[bold]A Pinaivu network is up.[/bold] Ctrl-C ends it.\n")
     console.print(f"  export OPENAI_BASE_URL={described['base_url']}")
-    console.print(f"  export OPENAI_API_KEY={described['api_key']}\n")
-    console.print(f"  models      {', '.join(network.models)}")
-    console.print(f"  trust file  {described['trust']}")
+    console.print(f"  export OPENAI_API_KEY={described['api_key']}")
+    console.print(f"  export PINAIVU_TRUST={shlex.quote(str(described['trust']))}\n", markup=False)
+    console.print(f"  models  {', '.join(network.models)}", markup=False)
 
 
 def default_folder() -> Path:

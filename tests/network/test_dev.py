@@ -14,6 +14,8 @@ from tests.network.conftest import Description, running
 
 from pinaivu_shared.enrolment import read_measurements
 
+EXPORTED = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "PINAIVU_TRUST")
+
 
 def dev(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pinaivu_shared.command", "dev", "--json", *map(str, arguments)]
@@ -62,6 +64,28 @@ def test_a_folder_of_an_older_version_is_refused(tmp_path: Path, name: str, cont
     (tmp_path / name).write_bytes(content)
     check_refused(dev("--engine", "echo", "--port", "0", "--data-dir", tmp_path), f"{tmp_path} {why}")
     assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_shell_can_export_what_people_are_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "a [bold] name of more columns than a terminal has, with an apostrophe of its user's"
+    command = [sys.executable, "-m", "pinaivu_shared.command", "dev", "--engine", "echo", "--nodes", "1"]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--data-dir", str(folder)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        shown: list[str] = []
+        while len(shown) < len(EXPORTED):
+            line = process.stderr.readline()
+            assert line, "it ended before it was ready"
+            shown += [line] if line.startswith("  export ") else []
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    printing = "".join(f'printf "%s\\n" "${name}"\n' for name in EXPORTED)
+    ended = subprocess.run(["sh", "-c", "".join(shown) + printing], capture_output=True, text=True, check=True)
+    base_url, api_key, trust = ended.stdout.splitlines()
+    assert base_url.startswith("http://127.0.0.1:")
+    assert api_key.startswith("sk-pnv-")
+    assert trust == str((folder / "trust.json").resolve())
 
 
 def test_the_measurements_to_rehearse_an_audit_with_lie_in_the_folder(
