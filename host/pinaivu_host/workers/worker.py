@@ -13,6 +13,7 @@ import msgspec
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.gateway.app import Gateway, route
 from pinaivu_host.gateway.asking import Asking
 from pinaivu_host.gateway.body import CallerGoneError
@@ -33,6 +34,7 @@ from pinaivu_host.workers.wire import Answered, encode
 from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.logs import configure_logging
 
+logger = logging.getLogger(__name__)
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,10 +81,9 @@ class WorkerApp:
 
 
 async def run(settings: WorkerSettings) -> None:
-    """Serve until SIGTERM, or until the host has gone; running answers come to their end."""
-    database = Database(settings.database_url)
+    """Serve until told to stop, or until the host has gone; running answers come to their end."""
+    database, configuration = Database(settings.database_url), parse_configuration(settings.configuration)
     accounts = Accounts(database)
-    configuration = parse_configuration(settings.configuration)
     limits = make_rate_limits(database, configuration, queue_ms=settings.queue_ms)
     metrics = WorkerMetrics([terms.model for terms in configuration.models])
     await metrics.connect(Path(settings.jobs))
@@ -92,26 +93,37 @@ async def run(settings: WorkerSettings) -> None:
     asks = Gateway(routes, metrics, Cors(settings.cors_origins), limits.headers)
     edge = settings.edge()
     server = make_server(WorkerApp(asks, relay), edge)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stopping.set)
-    if edge.certificate is not None:
-        loop.add_signal_handler(signal.SIGHUP, edge.certificate.read_again)
-    host_ends = loop.create_task(_host_ended(), name="the host's end")
-    host_ends.add_done_callback(lambda _: stopping.set())
-    listener = socket.socket(fileno=settings.listener)
-    serving = loop.create_task(server.serve(sockets=[listener]))
-    await stopping.wait()
+    serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=settings.listener)]))
+    logger.info("worker ends", extra={"kv": {"reason": await _reason_to_stop(edge)}})
     jobs.draining = True
     await jobs.ended()
     server.should_exit = True
     await serving
-    host_ends.cancel()
     await relay.close()
     await accounts.uses.written()
     await limits.close()
     database.close()
+
+
+async def _reason_to_stop(edge: EdgeSettings) -> str:
+    """Wait for it: a signal, or the end of the host. SIGHUP has the certificate's files read again."""
+    loop = asyncio.get_running_loop()
+    reason: asyncio.Future[str] = loop.create_future()
+
+    def stop(why: str) -> None:
+        if not reason.done():
+            reason.set_result(why)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number.name)
+    if edge.certificate is not None:
+        loop.add_signal_handler(signal.SIGHUP, edge.certificate.read_again)
+    host_ends = loop.create_task(_host_ended(), name="the host's end")
+    host_ends.add_done_callback(lambda _: stop("the host has gone"))
+    try:
+        return await reason
+    finally:
+        host_ends.cancel()
 
 
 async def _host_ended() -> None:
