@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+import h11
 import msgspec
 import trio
 import trio_websocket
@@ -117,6 +118,8 @@ def _naming_refusals() -> Iterator[None]:
         yield
     except* trio_websocket.ConnectionRejected as group:
         raise ConnectionLostError("gateway", _refusal(group)) from None
+    except* h11.ProtocolError:
+        raise ConnectionLostError("gateway", "answered what is no HTTP; is its address right?") from None
 
 
 def _refusal(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> str:

@@ -49,6 +49,13 @@ async def test_a_handshake_answered_with_a_status_is_a_lost_connection(answer: b
     assert (await why_lost(b"HTTP/1.1 " + answer)).startswith(f"gateway: answered {said}")
 
 
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 101 Yes\r\n\r\n"], ids=["ssh", "half a yes"]
+)
+async def test_what_is_no_handshake_at_all_is_one_too(answer: bytes) -> None:
+    assert await why_lost(answer) == "gateway: answered what is no HTTP; is its address right?"
+
+
 async def test_a_node_whose_handshake_was_refused_tries_again(
     caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
 ) -> None:
