@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from tests.enclave.market import MODEL, START_MS
 from tests.host.office import DAY_S, FIRST_DAY_S, KEY_1, Office
+from tests.host.query_plan import plan_of
 from tests.host.shape import check_shape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_database]
@@ -101,15 +102,6 @@ INDEX_ALONE = (
     r"SEARCH receipts USING COVERING INDEX receipts_of_account \(account_id="
     r"|Index Only Scan (Backward )?using receipts_of_account on receipts\n +Index Cond: \(+account_id ="
 )
-
-
-def plan_of(connection: Connection, query: str, given: Any) -> list[str]:
-    """How the database goes about a query, a step a line. PostgreSQL would read small tables whole."""
-    if connection.dialect.name == "sqlite":
-        return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", given)]
-    for way in ("seqscan", "bitmapscan"):
-        connection.exec_driver_sql(f"SET enable_{way} = off")
-    return [str(row[0]) for row in connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {query}", given)]
 
 
 @pytest.mark.parametrize(
