@@ -19,6 +19,7 @@ from pinaivu_host.gateway.errors import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     ApiError,
+    coordinator_unavailable,
 )
 from pinaivu_host.gateway.http_answer import send_error
 from pinaivu_host.gateway.order import new_request_id
@@ -104,7 +105,7 @@ def refusal_of(error: Exception, *, request_id: str, route: str) -> ApiError:
         case ApiError():
             return error
         case CoordinatorUnavailableError() | CommandRefusedError():
-            return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")
+            return coordinator_unavailable()
         case DBAPIError() if is_lost(error):
             kv = {"request_id": request_id, "route": route, "error": complaint(error)}
             logger.error("the database cannot be reached", extra={"kv": kv})

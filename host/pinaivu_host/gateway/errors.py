@@ -296,3 +296,8 @@ class ApiError(Exception):
 def shutting_down() -> ApiError:
     """For a request that comes, or is cut short, while this process ends."""
     return ApiError(SHUTTING_DOWN, "this gateway is shutting down, try again")
+
+
+def coordinator_unavailable() -> ApiError:
+    """For a request that needs the enclave, or the host's process, while there is none."""
+    return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")

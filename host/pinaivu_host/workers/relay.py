@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.body import CallerGoneError, read_bytes
 from pinaivu_host.gateway.delivery import SEND_LIMIT_S
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
+from pinaivu_host.gateway.errors import NOT_FOUND, ApiError, coordinator_unavailable
 
 CONNECTIONS_MAX: Final = 256
 ANSWER_LIMIT_S: Final = 120.0
@@ -49,7 +49,7 @@ class Relay:
         except httpx.LocalProtocolError:
             raise ApiError(NOT_FOUND, "there is no such path") from None
         except httpx.TransportError:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again") from None
+            raise coordinator_unavailable() from None
         try:
             headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _OF_ONE_HOP]
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

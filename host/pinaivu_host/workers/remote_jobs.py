@@ -11,7 +11,7 @@ import msgspec
 
 from pinaivu_host.gateway.delivery import NEVER, CallerStalledError, MakeSink, Sink
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, ApiError
+from pinaivu_host.gateway.errors import coordinator_unavailable
 from pinaivu_host.gateway.jobs import Asked
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.workers.wire import (
@@ -63,7 +63,7 @@ class RemoteJobs:
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)
         except OSError:
-            raise _host_gone() from None
+            raise coordinator_unavailable() from None
         writer.write(encode(_submit(asked)))
         call = _Call(asked.order, reader, writer, departure)
         listening = asyncio.create_task(call.listen())
@@ -152,8 +152,8 @@ class _Call:
 
     async def _host_gone(self) -> None:
         if self._sink is None:
-            raise _host_gone()
-        await self._show(self._sink.fail(_host_gone()))
+            raise coordinator_unavailable()
+        await self._show(self._sink.fail(coordinator_unavailable()))
 
     async def _silent(self) -> bool:
         """Wait for something new; whether it was time to show life before."""
@@ -193,7 +193,3 @@ def _whose(order: Order, begun: Begin) -> Order:
         salt=begun.salt,
         envelope=dataclasses.replace(order.envelope, request_id=begun.request_id, created_s=begun.created_s),
     )
-
-
-def _host_gone() -> ApiError:
-    return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator is not available right now, try again")
