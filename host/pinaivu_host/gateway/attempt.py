@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
+from pinaivu_host.gateway.call_order import CallOrder
 from pinaivu_host.gateway.delivery import CallerStalledError, Sink
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.market import Market
@@ -68,6 +69,8 @@ class Attempt:
         self._accepted = False
         self._refused = ""
         self._ended: set[int] = set()
+        self._shows_calls = "chat" in order.command.needs
+        self._calls = CallOrder(order.ask.choices)
         self._telling: asyncio.Task[None] | None = None
         self.answer = order.ask.new_answer()
         self.first_token_at: float | None = None
@@ -180,7 +183,9 @@ class Attempt:
     def _check_delta(self, delta: Delta) -> None:
         if not self._accepted or delta.index >= self._order.ask.choices or delta.index in self._ended:
             raise self._failure("protocol_violation")
-        if delta.tool_calls and "chat" not in self._order.command.needs:  # its bytes would be paid, and shown to nobody
+        if delta.tool_calls and not self._shows_calls:  # their bytes would be paid, and shown to nobody
+            raise self._failure("protocol_violation")
+        if not self._calls.takes(delta):
             raise self._failure("protocol_violation")
         if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
             self.first_token_at = self._loop.time()

@@ -27,7 +27,7 @@ class ChoiceReader:
         """`top_logprobs` None drops all log-probabilities."""
         self._index, self._limit, self._top_logprobs = index, limit, top_logprobs
         self._characters = WholeCharacters()
-        self._arguments: dict[int, WholeCharacters] = {}
+        self._calls: dict[int, _Call] = {}
         self.pieces, self.over = 0, False
         self.finish: FinishReason | None = None
 
@@ -49,8 +49,8 @@ class ChoiceReader:
     def end(self) -> list[Event]:
         """What was held back of text and arguments, now that nothing follows it."""
         text = self._characters.flush()
-        rests = ((index, characters.flush()) for index, characters in self._arguments.items())
-        calls = tuple(ToolCallDelta(index, arguments=rest) for index, rest in rests if rest)
+        rests = ((call.place, call.arguments.flush()) for call in self._calls.values())
+        calls = tuple(ToolCallDelta(place, arguments=rest) for place, rest in rests if rest)
         return [
             *([Text(text, index=self._index)] if text else []),
             *([ToolCalls(calls, self._index)] if calls else []),
@@ -70,13 +70,20 @@ class ChoiceReader:
         return [ToolCalls(tuple(map(self._tool_call, pieces)), self._index)] if pieces else []
 
     def _tool_call(self, piece: ToolCallPiece) -> ToolCallDelta:
-        """Some engines give whole calls without an index: each is then a call of its own."""
-        index = max(self._arguments, default=-1) + 1 if piece.index is None else piece.index
-        if index > MAX_TOOL_CALLS:
-            raise EngineError("engine_unavailable", f"a tool call beyond number {MAX_TOOL_CALLS}")
-        characters = self._arguments.setdefault(index, WholeCharacters())
-        name, arguments = (piece.function.name, piece.function.arguments) if piece.function else (None, None)
-        return ToolCallDelta(index, whole(piece.id or ""), whole(name or ""), characters.push(arguments or ""))
+        """Numbered from 0 on in the order of their beginnings, whatever the engine numbers them by.
+
+        Some engines give whole calls without an index: each is then a call of its own.
+        """
+        index = max(self._calls, default=-1) + 1 if piece.index is None else piece.index
+        arguments = (piece.function.arguments if piece.function else None) or ""
+        if call := self._calls.get(index):  # some engines repeat id and name in every piece
+            return ToolCallDelta(call.place, arguments=call.arguments.push(arguments))
+        if len(self._calls) == MAX_TOOL_CALLS:
+            raise EngineError("engine_unavailable", f"more than {MAX_TOOL_CALLS} tool calls")
+        if not (name := whole((piece.function.name if piece.function else None) or "")):
+            raise EngineError("engine_unavailable", "a tool call begins without the function's name")
+        call = self._calls[index] = _Call(len(self._calls))
+        return ToolCallDelta(call.place, whole(piece.id or ""), name, call.arguments.push(arguments))
 
     def _shown(self, logprobs: Logprobs | None) -> object:
         """Log-probabilities as they were asked for: engines give alternatives that nobody wanted."""
@@ -85,6 +92,13 @@ class ChoiceReader:
         for token in logprobs.content:
             token.top_logprobs = token.top_logprobs[: self._top_logprobs]
         return msgspec.to_builtins(logprobs)
+
+
+class _Call:
+    """A tool call that has begun: its place among them, and its arguments so far."""
+
+    def __init__(self, place: int) -> None:
+        self.place, self.arguments = place, WholeCharacters()
 
 
 def _finish_reason(told: str) -> FinishReason:

@@ -118,7 +118,10 @@ class Decline(NodeMessage, frozen=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A piece of one tool call: id and name come once, arguments in pieces to be joined."""
+    """A piece of one tool call: its arguments come in pieces to be joined, id and name with the first.
+
+    Calls are numbered from 0 on in the order of their beginnings: a caller's client appends each to a list.
+    """
 
     index: Annotated[int, msgspec.Meta(ge=0, le=1024)]
     id: str = ""

@@ -121,7 +121,7 @@ async def test_tool_calls_come_whole_or_in_pieces() -> None:
 @pytest.mark.trio
 async def test_arguments_cut_inside_a_character_arrive_whole_or_replaced() -> None:
     halves = (b'"gr\xc3"', b'"\xbcn\xf0"')
-    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":%b}}]}}]}\n\n'
+    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":%b}}]}}]}\n\n'
     events, _ = await ask(*streamed(*(call % half for half in halves), STOP))
     pieces = [piece.arguments for event in events if isinstance(event, ToolCalls) for piece in event.calls]
     assert pieces == ["gr", "ün", "\ufffd"]
@@ -132,6 +132,32 @@ async def test_whole_tool_calls_without_an_index_are_calls_of_their_own() -> Non
     calls = [{"function": {"name": name, "arguments": "{}"}} for name in "fg"]
     events, _ = await ask(*streamed(chunk(delta={"tool_calls": calls}), STOP))
     assert events[0] == ToolCalls((ToolCallDelta(0, "", "f", "{}"), ToolCallDelta(1, "", "g", "{}")))
+
+
+@pytest.mark.trio
+async def test_tool_calls_are_numbered_as_they_begin_and_named_once() -> None:
+    def call(index: int, arguments: str) -> dict[str, Any]:
+        return {"index": index, "id": f"c{index}", "function": {"name": f"f{index}", "arguments": arguments}}
+
+    pieces = [chunk(delta={"tool_calls": [call(index, "{")]}) for index in (7, 2)]
+    pieces += [chunk(delta={"tool_calls": [call(2, "}"), call(7, "}")]}), STOP]
+    events, _ = await ask(*streamed(*pieces))
+    assert events[:3] == [
+        ToolCalls((ToolCallDelta(0, "c7", "f7", "{"),)),
+        ToolCalls((ToolCallDelta(1, "c2", "f2", "{"),)),
+        ToolCalls((ToolCallDelta(1, arguments="}"), ToolCallDelta(0, arguments="}"))),
+    ]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("calls", "why"),
+    [([{"index": 0, "function": {"arguments": "{}"}}], "name"), ([{"function": {"name": "f"}}] * 129, "128")],
+    ids=["nameless", "too many"],
+)
+async def test_calls_that_nobody_could_use_are_the_engines_fault(calls: list[dict[str, Any]], why: str) -> None:
+    error = await failure(*streamed(chunk(delta={"tool_calls": calls}), STOP))
+    assert why in str(error)
 
 
 @pytest.mark.trio
