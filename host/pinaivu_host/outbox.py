@@ -49,7 +49,11 @@ class Outbox:
 
     async def send_pending(self) -> None:
         """Every order that waits now, once; CoordinatorUnavailableError when there is no enclave any more."""
-        for order in await self._orders.pending():
+        waited_for = set(self._waiting)
+        pending = await self._orders.pending()
+        for reference in waited_for.difference(order.reference for order in pending):
+            self._tell(reference)  # its leaf came without an answer: after a broken link, or through another process
+        for order in pending:
             await self._send(order)
 
     async def decided(self, reference: str, *, limit_s: float) -> StoredOrder:
@@ -74,9 +78,7 @@ class Outbox:
             if refused.refusal in LATER:
                 raise CoordinatorUnavailableError(f"takes no orders now: {refused}") from refused
             await self._take_refusal(order, refused)
-        for waiter in self._waiting.get(order.reference, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+        self._tell(order.reference)
 
     async def _take_refusal(self, order: StoredOrder, refused: CommandRefusedError) -> None:
         """A duplicate is in the log, and so in the journal or on its way there, if it is this very order."""
@@ -85,6 +87,11 @@ class Outbox:
             return
         logger.error("order refused", extra={"kv": {"reference": order.reference, "refusal": str(refused)}})
         await self._orders.refuse(order.reference, str(refused))
+
+    def _tell(self, reference: str) -> None:
+        for waiter in self._waiting.get(reference, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _forget(self, reference: str, waiter: asyncio.Future[None]) -> None:
         waiting = self._waiting[reference]

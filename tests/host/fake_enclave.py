@@ -135,6 +135,10 @@ class FakeEnclave:
         """Let it notice the time, or a later one."""
         self._push(self.coordinator.apply(Tick(), now_ms() + later_ms))
 
+    def carry_out(self, command: link.RecordOrder) -> None:
+        """Carry out a command that nobody sent, so that nobody gets an answer, only what is pushed."""
+        self._push(self.coordinator.apply(command, now_ms()))
+
     def _push(self, effects: Reply) -> None:
         pushes: Reply = [one for one in effects if isinstance(one, link.LeafAppended | link.CheckpointSigned)]
         self._keep(pushes)

@@ -113,6 +113,19 @@ async def test_an_order_whose_leaf_was_lost_with_its_answer_counts_once(town: To
     assert await credit_of(town) == before + 7
 
 
+async def test_who_waits_for_an_order_hears_that_its_leaf_came_without_an_answer(town: Town, before: int) -> None:
+    town.enclave.silent_on = (RecordOrder,)
+    waiting = asyncio.create_task(decided(town, paid_in(town)))
+    await town.enclave.heard(RecordOrder, count=2)
+    town.enclave.silent_on = ()
+    town.enclave.carry_out(RecordOrder(paid_in(town)))
+    await town.enclave.credited()
+    town.enclave.drop()
+    assert (await waiting).state == "recorded"
+    assert len(town.enclave.all_of(RecordOrder)) == 2, "it is not sent again"
+    assert await credit_of(town) == before + 7
+
+
 async def test_an_order_that_was_lost_with_its_enclave_is_sent_to_the_next(town: Town, before: int) -> None:
     lose(town, object)
     await town.host.orders.add(paid_in(town))
