@@ -45,9 +45,9 @@ image: $(READY)           ## the enclave image, out of locked inputs; minutes at
 	mkdir -p build
 	$(BIN)/pinaivu image build --output build/pinaivu.eif
 test-image: $(READY)      ## builds the enclave image, boots it under QEMU and serves a request through it
-	$(BIN)/pytest tests/boot
+	$(BIN)/pytest -o faulthandler_timeout=1200 tests/boot
 test-reproducible: $(READY) ## compiles the kernel again, elsewhere, and compares the images; minutes
-	$(BIN)/pytest tests/reproducible
+	$(BIN)/pytest -o faulthandler_timeout=1200 tests/reproducible
 bench-image: $(READY)     ## size, boot time and memory of the image
 	$(BIN)/python -m tests.bench.image
 bench: $(READY)           ## figures, as ratios measured side by side; BENCH=gateway prints one part
