@@ -34,6 +34,7 @@ def host(arguments: list[str]) -> int:
     operator.add_sign_order(commands)
     database.add_backup(commands)
     database.add_restore(commands)
+    database.add_rebuild(commands)
     _add_kms_policy(commands.add_parser("kms-policy", help="print the policy of the KMS key", description=KMS_POLICY))
     options = parser.parse_args(arguments)
     runs = {
@@ -43,6 +44,7 @@ def host(arguments: list[str]) -> int:
         "sign-order": operator.sign_order,
         "backup": database.backup,
         "restore": database.restore,
+        "rebuild": database.rebuild,
         "kms-policy": _kms_policy,
     }
     try:

@@ -1,12 +1,15 @@
-"""`pinaivu host backup` and `restore`: the host's database in one file, and back."""
+"""`pinaivu host backup`, `restore` and `rebuild`: the host's database in one file, and back, and out of its log."""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.flags import add_flag
+
+if TYPE_CHECKING:
+    from pinaivu_host.store.log_check import CheckedLog
 
 BACKUP = """\
 Write all of a host's database into one file, which `restore` reads, while the host goes on serving. The file shows one
@@ -15,6 +18,11 @@ moment. It holds the salts of receipts, digests of API keys and the sealed vault
 RESTORE = """\
 Fill an empty database, SQLite or PostgreSQL, from a backup of either, and check the log in it against its checkpoint.
 The host must not run. A log that was continued since the backup would fork: see docs/operations.md first."""
+
+REBUILD = """\
+Make the tables of receipts, and of what keys were charged, anew out of the log's leaves, once the log was checked
+against its checkpoint. One transaction sets right what was wrong. Salts, and which key asked, are in no leaf: they stay
+where a receipt has them already. A host that serves meanwhile waits: stop it where there are many receipts."""
 
 
 def add_backup(commands: Any) -> None:  # noqa: ANN401 - argparse keeps that type to itself
@@ -33,15 +41,18 @@ def add_restore(commands: Any) -> None:  # noqa: ANN401 - as above
     add_flag(parser, "input", default=None, text="file that `pinaivu host backup` wrote")
 
 
+def add_rebuild(commands: Any) -> None:  # noqa: ANN401 - as above
+    """The sub-command `rebuild`."""
+    parser = commands.add_parser("rebuild", help="make receipts and usage anew out of the log", description=REBUILD)
+    add_database(parser)
+
+
 def backup(options: argparse.Namespace) -> int:
     """Exit 0 once the file is on disk."""
     from pinaivu_host.store.backup import write_backup
-    from pinaivu_host.store.engine import is_there, open_engine
+    from pinaivu_host.store.engine import open_engine
 
-    url = database_url(options)
-    if not is_there(url):
-        raise CallerError(f"{named_database(options)}: there is no database of a host")
-    engine = open_engine(url)
+    engine = open_engine(_existing(options))
     try:
         rows = write_backup(engine, Path(options.output))
     finally:
@@ -64,10 +75,38 @@ def restore(options: argparse.Namespace) -> int:
         engine.dispose()
     for name, count in sorted(restored.rows.items()):
         print(f"{name} {count}")
-    covered = restored.log.checkpoint_size
-    verdict = "no checkpoint yet" if covered is None else f"the root of the first {covered} is that of the checkpoint"
-    print(f"pinaivu host: restored; the log has {restored.log.size} leaves, {verdict}", file=sys.stderr)
+    print(f"pinaivu host: restored; {_verdict(restored.log)}", file=sys.stderr)
     return 0
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Exit 0 once the tables say what the log says."""
+    from pinaivu_host.store.database import Database
+    from pinaivu_host.store.rebuild import rebuild_database
+
+    database = Database(_existing(options))
+    try:
+        rebuilt = rebuild_database(database.engine)
+    finally:
+        database.close()
+    print(f"receipts {rebuilt.receipts}")
+    print(f"pinaivu host: rebuilt; {_verdict(rebuilt.log)}", file=sys.stderr)
+    return 0
+
+
+def _verdict(log: "CheckedLog") -> str:
+    covered = log.checkpoint_size
+    verdict = "no checkpoint yet" if covered is None else f"the root of the first {covered} is that of the checkpoint"
+    return f"the log has {log.size} leaves, {verdict}"
+
+
+def _existing(options: argparse.Namespace) -> str:
+    from pinaivu_host.store.engine import is_there
+
+    url = database_url(options)
+    if not is_there(url):
+        raise CallerError(f"{named_database(options)}: there is no database of a host")
+    return url
 
 
 def database_url(options: argparse.Namespace) -> str:

@@ -42,7 +42,7 @@ _FLAGS: Final = {
 def node(arguments: list[str]) -> int:
     """Run `pinaivu node` with these arguments and return its exit status."""
     parser = argparse.ArgumentParser(prog="pinaivu node", description="The GPU operator's agent.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="offer engines to the market until SIGTERM")
     add_flag(run, "config", default=_NOT_GIVEN, text=_CONFIG)
     for name, text in _FLAGS.items():

@@ -12,7 +12,7 @@ from pinaivu_shared.flags import add_switch
 def auction(arguments: list[str]) -> int:
     """Run `pinaivu auction explain TRANSCRIPT`; 0, 1 when it does not hold, 2 when it is unreadable."""
     parser = argparse.ArgumentParser(prog="pinaivu auction", description="What a receipt's auction looked at.")
-    commands = parser.add_subparsers(required=True, dest="command")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     explaining = commands.add_parser("explain", help="run a transcript again and say why each node won or lost")
     explaining.add_argument(
         "transcript", metavar="TRANSCRIPT", help="file with a transcript or a whole bundle, - for standard input"

@@ -35,7 +35,7 @@ def verify(arguments: list[str]) -> int:
 def attestation(arguments: list[str]) -> int:
     """Run `pinaivu attestation show DOC`, `verify DOC --trust FILE` or `trust ANSWER --pcrs FILE`."""
     parser = argparse.ArgumentParser(prog="pinaivu attestation", description="One attestation document.")
-    commands = parser.add_subparsers(required=True, dest="command")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     show = commands.add_parser("show", help="print what a document says, nothing of it verified")
     judge = commands.add_parser("verify", help="judge a document now, or an archived one with --at")
     for command in (show, judge):

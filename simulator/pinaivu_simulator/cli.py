@@ -59,7 +59,7 @@ def demo(arguments: list[str]) -> int:
 def simulator(arguments: list[str]) -> int:
     """Run one simulated part; 0 after SIGTERM, 2 when it cannot start."""
     parser = argparse.ArgumentParser(prog="pinaivu simulator", description="Parts of a simulated network.")
-    commands = parser.add_subparsers(required=True, dest="part")
+    commands = parser.add_subparsers(required=True, dest="part", metavar="COMMAND")
     enclave = commands.add_parser("enclave", help="the enclave program on a simulated platform")
     add_flag(enclave, "listen", default=None, text="path of the Unix socket that stands for vsock")
     add_flag(enclave, "parent", default=None, text="path before `_PORT` of the parent's Unix sockets")

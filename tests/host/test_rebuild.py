@@ -1,12 +1,15 @@
 """The tables of receipts and of what keys were charged, made again from the leaves."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import delete, select, update
 from tests.host.office import DAY_S, FIRST_DAY_S, KEY_1, OTHER, Office
 
+from pinaivu_host.cli import host
 from pinaivu_host.store.key_charges import month_start_ms
 from pinaivu_host.store.rebuild import rebuild_receipts
-from pinaivu_host.store.schema import KEY_CHARGES, RECEIPTS
+from pinaivu_host.store.schema import KEY_CHARGES, LEAVES, RECEIPTS
 from pinaivu_shared.ids import request_time_ms
 from pinaivu_shared.money import parse_usdc
 
@@ -70,3 +73,33 @@ async def test_rebuilding_sets_right_what_was_wrong_and_keeps_the_salts(
     await office.database.write(rebuild_receipts)
     assert await office.rows() == [*before[:2], before[2] | {"salt": None, "key_id": None}]
     assert before[0]["salt"] == b"s" * 32
+
+
+async def test_the_command_makes_the_tables_anew_out_of_a_log_that_is_whole(
+    office: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = office.database.engine.url.render_as_string(hide_password=False)
+    command = ["rebuild", "--database-url", url]
+    for _ in range(3):
+        office.serve(key_id=KEY_1)
+    await office.take()
+    before = await office.rows()
+    await office.change(update(RECEIPTS).values(charge_micro_usdc=1))
+    await office.change(delete(KEY_CHARGES))
+    assert host(command) == 0
+    said = capsys.readouterr()
+    assert said.out == "receipts 3\n"
+    assert said.err.startswith(f"pinaivu host: rebuilt; the log has {len(office.market.leaves)} leaves")
+    assert await office.rows() == before
+    assert await office.database.read(lambda found: len(found.execute(select(KEY_CHARGES)).all())) == 1
+    await office.change(update(RECEIPTS).values(charge_micro_usdc=1))
+    await office.change(delete(LEAVES).where(LEAVES.c.leaf_index == 1))
+    assert host(command) == 2
+    assert "leaf 1 is missing" in capsys.readouterr().err
+    assert {row["charge_micro_usdc"] for row in await office.rows()} == {1}, "nothing is made out of a broken log"
+
+
+def test_where_no_host_was_nothing_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert host(["rebuild", "--data-dir", str(tmp_path)]) == 2
+    assert "there is no database of a host" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -4,14 +4,18 @@ Salts, and which key asked, are in no leaf. They stay where they were, and are g
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 
 from pinaivu_host.store.database import insert_or_change
+from pinaivu_host.store.engine import explained
 from pinaivu_host.store.key_charges import rebuild_charges
 from pinaivu_host.store.leaf_rows import rows_of
-from pinaivu_host.store.schema import LEAVES, RECEIPTS
+from pinaivu_host.store.log_check import CheckedLog, check_log
+from pinaivu_host.store.revisions import take_turn
+from pinaivu_host.store.schema import KEY_CHARGES, LEAVES, RECEIPTS
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.leaves import Leaf, parse_leaf
 from pinaivu_shared.receipt import Receipt
@@ -19,6 +23,29 @@ from pinaivu_shared.receipt import Receipt
 BATCH_LEAVES: Final = 1000
 _KEPT: Final = {"request_id", "salt", "key_id"}
 _PROJECTED: Final = tuple(name for name in RECEIPTS.c.keys() if name not in _KEPT)  # noqa: SIM118 - columns
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How many receipts there are now, and what the log that has them came to."""
+
+    receipts: int
+    log: CheckedLog
+
+
+def rebuild_database(engine: Engine) -> Rebuilt:
+    """Check the log and make the tables anew from it, in one transaction that a serving host waits for.
+
+    VerificationError for a log that is not what its checkpoint says; then nothing is changed.
+    """
+    with explained(engine), engine.begin() as connection:
+        take_turn(connection)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"LOCK TABLE {RECEIPTS.name}, {KEY_CHARGES.name} IN EXCLUSIVE MODE"))
+        log = check_log(connection)
+        rebuild_receipts(connection)
+        receipts = connection.execute(select(func.count()).select_from(RECEIPTS)).scalar_one()
+    return Rebuilt(receipts, log)
 
 
 def rebuild_receipts(connection: Connection) -> None:
