@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pinaivu_host.gateway.errors import TABLE, ErrorKind
+from pinaivu_host.gateway.error_table import TABLE, ErrorKind
 
 TARGET = Path(__file__).parents[1] / "docs" / "developers" / "errors.md"
 BEGIN, END = "<!-- begin: written by scripts/write_error_docs.py -->\n", "<!-- end -->\n"

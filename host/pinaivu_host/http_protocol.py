@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from pinaivu_host.gateway.errors import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS, ApiError
+from pinaivu_host.gateway.error_table import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import JSON
 from pinaivu_host.gateway.order import new_request_id
 

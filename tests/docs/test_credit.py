@@ -13,7 +13,7 @@ from tests.docs.pages import DOCS, blocks, section
 from tests.docs.shell import run_blocks
 
 from pinaivu_enclave.core.limits import Prices, full_limits
-from pinaivu_host.gateway import errors, idempotency
+from pinaivu_host.gateway import error_table, idempotency
 from pinaivu_host.gateway.idempotency_key import KEY_CHARACTERS_MAX
 from pinaivu_host.host import HostSettings
 from pinaivu_host.store.idempotency import KEPT_MS
@@ -81,7 +81,12 @@ def test_the_commands_make_a_key_for_one_model(service: Service, tmp_path: Path)
 def test_every_code_of_the_table_of_keys_is_the_codes_own() -> None:
     rows = table_rows(section(PAGE, "Keys"))[1:]
     said = {tuple(cell.replace("`", "").split()) for row in rows for cell in row[1:]} - {("yes",)}
-    kinds = (errors.MODEL_NOT_ALLOWED, errors.PERMISSION_DENIED, errors.KEY_DISABLED, errors.INVALID_API_KEY)
+    kinds = (
+        error_table.MODEL_NOT_ALLOWED,
+        error_table.PERMISSION_DENIED,
+        error_table.KEY_DISABLED,
+        error_table.INVALID_API_KEY,
+    )
     assert said == {(str(kind.status), kind.code) for kind in kinds}
 
 
@@ -124,7 +129,7 @@ def test_the_charges_are_those_of_the_ledger() -> None:
 def test_both_forms_of_insufficient_credit_have_the_headers_that_are_told() -> None:
     table = table_rows(section(PAGE, "429 `insufficient_credit`"))
     told = {row[0].strip("`").lower(): [cell.strip("`") for cell in row[1:]] for row in table}
-    for place, kind in enumerate((errors.INSUFFICIENT_CREDIT, errors.CREDIT_HELD)):
+    for place, kind in enumerate((error_table.INSUFFICIENT_CREDIT, error_table.CREDIT_HELD)):
         assert (kind.status, kind.code) == (429, "insufficient_credit")
         for name in ("retry-after", "x-should-retry"):
             assert told[name][place] == dict(kind.headers).get(name, "absent")
@@ -133,7 +138,9 @@ def test_both_forms_of_insufficient_credit_have_the_headers_that_are_told() -> N
 
 
 def test_the_errors_of_idempotency_keys_are_those_of_the_gateway() -> None:
-    kinds = {(kind.status, kind.code): kind for kind in vars(errors).values() if isinstance(kind, errors.ErrorKind)}
+    kinds = {
+        (kind.status, kind.code): kind for kind in vars(error_table).values() if isinstance(kind, error_table.ErrorKind)
+    }
     shown = table_rows(section(PAGE, "`Idempotency-Key`"))[1:]
     assert len(shown) == 6
     for name, meaning in shown:

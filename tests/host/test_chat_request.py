@@ -11,7 +11,8 @@ from tests.host.town import Town, request
 
 from pinaivu_host.gateway.body import parse_object
 from pinaivu_host.gateway.chat import read_chat
-from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError
+from pinaivu_host.gateway.error_table import INVALID_VALUE, MISSING_FIELD
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.order import Order, canonical_form, make_order, new_request_id
 from pinaivu_host.store.accounts import Caller
 from pinaivu_host.store.api_keys import KeyTerms

@@ -15,8 +15,8 @@ from tests.host.shape import check_shape
 from tests.host.town import ADMIN_KEY, CONFIGURATION, Town, request
 
 from pinaivu_host.edge import EdgeSettings
-from pinaivu_host.gateway import errors
-from pinaivu_host.gateway.errors import TABLE, ErrorKind
+from pinaivu_host.gateway import error_table
+from pinaivu_host.gateway.error_table import TABLE, ErrorKind
 from pinaivu_host.http_protocol import HEAD_BYTES_MAX
 from pinaivu_host.store.idempotency import KeyStore, KeyUse
 from pinaivu_shared.configuration import JobLimits
@@ -59,7 +59,7 @@ async def test_every_row_is_provoked_and_looks_like_the_table(
 
 
 def test_every_error_of_the_module_is_a_row_and_says_what_to_do() -> None:
-    assert set(TABLE) == {value for value in vars(errors).values() if isinstance(value, ErrorKind)}
+    assert set(TABLE) == {value for value in vars(error_table).values() if isinstance(value, ErrorKind)}
     for kind in TABLE:
         assert kind.when.endswith(".")
         assert kind.do.endswith(".")
@@ -107,33 +107,33 @@ def call(kind: ErrorKind, method: str, path: str, **settings: object) -> None:
 PICTURE = {"type": "image_url", "image_url": {"url": "https://test.example/a.png"}}
 NODE = "node_" + "0" * 32
 PAYOUT = {"node_id": NODE, "amount": "1", "reference": "wire-1"}
-body(errors.INVALID_REQUEST, stream_options={})
-body(errors.UNSUPPORTED_PARAMETER, audio={})
-body(errors.UNSUPPORTED_IMAGE_URL, messages=[{"role": "user", "content": [PICTURE]}])
-body(errors.INVALID_VALUE, n=0)
-body(errors.MISSING_FIELD, messages=None)
-body(errors.MODEL_NOT_FOUND, model="gpt-9")
-body(errors.NO_NODE_AVAILABLE)
-call(errors.MISSING_API_KEY, "GET", "/v1/models", headers={"authorization": ""})
-call(errors.INVALID_API_KEY, "GET", "/v1/models", key="sk-pnv-" + "a" * 48)
-call(errors.NOT_FOUND, "GET", "/v1/assistants")
-call(errors.RECEIPT_NOT_FOUND, "GET", "/v1/receipts/req_" + "0" * 26)
-call(errors.NO_SUCH_MODEL, "GET", "/v1/models/gpt-9")
-call(errors.METHOD_NOT_ALLOWED, "PUT", CHAT)
-call(errors.ORDER_REFUSED, "POST", "/admin/v1/payouts", key=ADMIN_KEY, json=PAYOUT)
-call(errors.REQUEST_TOO_LARGE, "POST", "/admin/v1/payouts", key=ADMIN_KEY, content=b" " * 20_000)
-call(errors.UNSUPPORTED_MEDIA_TYPE, "POST", CHAT, content=b"<a/>", headers={"content-type": "application/xml"})
-call(errors.INVALID_JSON, "POST", CHAT, content=b"{")
+body(error_table.INVALID_REQUEST, stream_options={})
+body(error_table.UNSUPPORTED_PARAMETER, audio={})
+body(error_table.UNSUPPORTED_IMAGE_URL, messages=[{"role": "user", "content": [PICTURE]}])
+body(error_table.INVALID_VALUE, n=0)
+body(error_table.MISSING_FIELD, messages=None)
+body(error_table.MODEL_NOT_FOUND, model="gpt-9")
+body(error_table.NO_NODE_AVAILABLE)
+call(error_table.MISSING_API_KEY, "GET", "/v1/models", headers={"authorization": ""})
+call(error_table.INVALID_API_KEY, "GET", "/v1/models", key="sk-pnv-" + "a" * 48)
+call(error_table.NOT_FOUND, "GET", "/v1/assistants")
+call(error_table.RECEIPT_NOT_FOUND, "GET", "/v1/receipts/req_" + "0" * 26)
+call(error_table.NO_SUCH_MODEL, "GET", "/v1/models/gpt-9")
+call(error_table.METHOD_NOT_ALLOWED, "PUT", CHAT)
+call(error_table.ORDER_REFUSED, "POST", "/admin/v1/payouts", key=ADMIN_KEY, json=PAYOUT)
+call(error_table.REQUEST_TOO_LARGE, "POST", "/admin/v1/payouts", key=ADMIN_KEY, content=b" " * 20_000)
+call(error_table.UNSUPPORTED_MEDIA_TYPE, "POST", CHAT, content=b"<a/>", headers={"content-type": "application/xml"})
+call(error_table.INVALID_JSON, "POST", CHAT, content=b"{")
 
 
-@provokes(errors.CONTEXT_LENGTH_EXCEEDED)
+@provokes(error_table.CONTEXT_LENGTH_EXCEEDED)
 async def _too_long(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     await town.node()
     return await town.chat(messages=[{"role": "user", "content": "x" * 900_000}])
 
 
-@provokes(errors.KEY_DISABLED)
+@provokes(error_table.KEY_DISABLED)
 async def _revoked(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     await town.host.accounts.revoke(town.key)
@@ -147,23 +147,23 @@ async def _with_a_key_that(town: Town, **terms: object) -> httpx.Response:
     return await town.client(made.json()["api_key"]).post(CHAT, json=request())
 
 
-@provokes(errors.MODEL_NOT_ALLOWED)
+@provokes(error_table.MODEL_NOT_ALLOWED)
 async def _other_model(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     return await _with_a_key_that(town, models=["other"])
 
 
-@provokes(errors.PERMISSION_DENIED)
+@provokes(error_table.PERMISSION_DENIED)
 async def _read_only(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     return await _with_a_key_that(town, permission="read_only")
 
 
-@provokes(errors.NO_OPERATOR_KEY)
+@provokes(error_table.NO_OPERATOR_KEY)
 async def _no_operator_key(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     town.settings["operator_key"] = None
     return await sent(town, "POST", "/admin/v1/payouts", key=ADMIN_KEY, json=PAYOUT)
 
 
-@provokes(errors.REQUEST_TIMEOUT)
+@provokes(error_table.REQUEST_TIMEOUT)
 async def _slow_body(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr("pinaivu_host.gateway.body.BODY_LIMIT_S", 0.05)
     await town.open()
@@ -171,13 +171,13 @@ async def _slow_body(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     return await written(town, f"{begun}content-length: 9\r\n\r\n".encode())
 
 
-@provokes(errors.HEAD_TOO_LARGE)
+@provokes(error_table.HEAD_TOO_LARGE)
 async def _long_head(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     return await written(town, b"GET /healthz HTTP/1.1\r\nx-long: " + b"x" * HEAD_BYTES_MAX)
 
 
-@provokes(errors.TOO_MANY_CONNECTIONS)
+@provokes(error_table.TOO_MANY_CONNECTIONS)
 async def _no_place(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     town.edge = EdgeSettings(connections_max=1)
     await town.open()
@@ -196,7 +196,7 @@ async def written(town: Town, sent_bytes: bytes) -> httpx.Response:
     return httpx.Response(int(status.split()[1]), headers=headers, content=content)
 
 
-@provokes(errors.IDEMPOTENCY_CONFLICT)
+@provokes(error_table.IDEMPOTENCY_CONFLICT)
 async def _another_body(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     await town.node()
@@ -204,7 +204,7 @@ async def _another_body(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Respons
     return await ask(town, user="another")
 
 
-@provokes(errors.IDEMPOTENCY_IN_PROGRESS)
+@provokes(error_table.IDEMPOTENCY_IN_PROGRESS)
 async def _just_begun_elsewhere(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     real = KeyStore.begin
 
@@ -217,7 +217,7 @@ async def _just_begun_elsewhere(town: Town, patch: pytest.MonkeyPatch) -> httpx.
     return await ask(town)
 
 
-@provokes(errors.TOO_MANY_IDEMPOTENCY_KEYS)
+@provokes(error_table.TOO_MANY_IDEMPOTENCY_KEYS)
 async def _too_many_keys(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr("pinaivu_host.gateway.idempotency.KEYS_MAX", 1)
     await town.open()
@@ -226,7 +226,7 @@ async def _too_many_keys(town: Town, patch: pytest.MonkeyPatch) -> httpx.Respons
     return await ask(town, "another")
 
 
-@provokes(errors.IDEMPOTENCY_RESULT_LOST)
+@provokes(error_table.IDEMPOTENCY_RESULT_LOST)
 async def _lost_answer(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     async def keep_nothing(*_: object) -> bool:
         return True
@@ -238,7 +238,7 @@ async def _lost_answer(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     return await ask(town)
 
 
-@provokes(errors.ORDER_CONFLICT)
+@provokes(error_table.ORDER_CONFLICT)
 async def _other_order(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     path = f"/admin/v1/accounts/{town.account_id}/deposits"
@@ -247,7 +247,7 @@ async def _other_order(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response
     return await town.client(ADMIN_KEY).post(path, json=second)
 
 
-@provokes(errors.INSUFFICIENT_CREDIT)
+@provokes(error_table.INSUFFICIENT_CREDIT)
 async def _nothing_left(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     key = await town.host.accounts.create(name="poor", account_id="acct_" + "1" * 32)
@@ -275,12 +275,12 @@ def limited(kind: ErrorKind, *, before: int = 0, **limits: int) -> None:
         return await client.post(CHAT, json=request())
 
 
-limited(errors.RATE_LIMIT_EXCEEDED, before=1, requests_per_minute=1)
-limited(errors.REQUEST_OVER_LIMIT, tokens_per_minute=1)
-limited(errors.BUDGET_EXCEEDED, monthly_budget=1)
+limited(error_table.RATE_LIMIT_EXCEEDED, before=1, requests_per_minute=1)
+limited(error_table.REQUEST_OVER_LIMIT, tokens_per_minute=1)
+limited(error_table.BUDGET_EXCEEDED, monthly_budget=1)
 
 
-@provokes(errors.BUDGET_HELD)
+@provokes(error_table.BUDGET_HELD)
 async def _budget_held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     client = town.client(await limited_key(town, monthly_budget=100))
     gate = Gate()
@@ -293,7 +293,7 @@ async def _budget_held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response
     return answer
 
 
-@provokes(errors.CREDIT_HELD)
+@provokes(error_table.CREDIT_HELD)
 async def _held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     town.settings["queue_max"] = 0
     await town.open()
@@ -308,13 +308,13 @@ async def _held(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     return answer
 
 
-@provokes(errors.INTERNAL_ERROR)
+@provokes(error_table.INTERNAL_ERROR)
 async def _our_own_bug(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
     patch.setattr("pinaivu_host.gateway.health.now_ms", lambda: 1 // 0)
     return await sent(town, "GET", "/readyz")
 
 
-@provokes(errors.NODE_FAILED)
+@provokes(error_table.NODE_FAILED)
 async def _broken_engine(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     async def decline(offered: Offered) -> None:
         await offered.decline("engine_unavailable")
@@ -324,7 +324,7 @@ async def _broken_engine(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Respon
     return await town.chat()
 
 
-@provokes(errors.TIMEOUT)
+@provokes(error_table.TIMEOUT)
 async def _mute_node(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     limits = JobLimits(attempts=1, first_token_ms=100, duration_ms=60_000)
     town.configuration = msgspec.structs.replace(CONFIGURATION, jobs=limits)
@@ -333,21 +333,21 @@ async def _mute_node(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     return await town.chat()
 
 
-@provokes(errors.COORDINATOR_UNAVAILABLE)
+@provokes(error_table.COORDINATOR_UNAVAILABLE)
 async def _lost_enclave(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     town.enclave.refused[OpenJob] = "illegal_command"
     return await town.chat()
 
 
-@provokes(errors.OVERLOADED)
+@provokes(error_table.OVERLOADED)
 async def _full_market(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     town.enclave.refused[OpenJob] = "market_full"
     return await town.chat()
 
 
-@provokes(errors.SHUTTING_DOWN)
+@provokes(error_table.SHUTTING_DOWN)
 async def _draining(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     town.host.market.draining = True

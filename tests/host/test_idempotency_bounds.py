@@ -12,7 +12,8 @@ from tests.host.shape import check_shape
 from tests.host.town import Town, request
 
 from pinaivu_host.gateway import idempotency
-from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.idempotency_key import read_key
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.idempotency import KEPT_MS, Holdings, KeptAnswer, KeyStore, KeyUse, place_of

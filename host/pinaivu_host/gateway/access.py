@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Message, Scope, Send
 
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import Header
+from pinaivu_host.gateway.error_table import Header
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Caller
 

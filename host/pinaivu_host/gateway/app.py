@@ -13,14 +13,8 @@ from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.access import Access, HeadersFor, no_headers, route_of
 from pinaivu_host.gateway.body import CallerGoneError
 from pinaivu_host.gateway.cors import Cors
-from pinaivu_host.gateway.errors import (
-    COORDINATOR_UNAVAILABLE,
-    INTERNAL_ERROR,
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
-    ApiError,
-    coordinator_unavailable,
-)
+from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE, INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError, coordinator_unavailable
 from pinaivu_host.gateway.http_answer import send_error
 from pinaivu_host.gateway.order import new_request_id
 from pinaivu_host.metrics import Metrics

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.errors import INVALID_REQUEST, OVERLOADED, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, OVERLOADED
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_shared.wire.link import Attest

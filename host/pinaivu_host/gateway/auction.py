@@ -13,7 +13,7 @@ from typing import Final
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.errors import CommandRefusedError
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     CREDIT_HELD,
@@ -21,8 +21,8 @@ from pinaivu_host.gateway.errors import (
     NO_NODE_AVAILABLE,
     OVERLOADED,
     UNSUPPORTED_PARAMETER,
-    ApiError,
 )
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
 from pinaivu_shared.terms import Capabilities, Capability

@@ -10,15 +10,15 @@ from starlette.types import Scope
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.access import CALLER
 from pinaivu_host.gateway.body import header
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     INSUFFICIENT_CREDIT,
     INVALID_API_KEY,
     KEY_DISABLED,
     MISSING_API_KEY,
     MODEL_NOT_ALLOWED,
     PERMISSION_DENIED,
-    ApiError,
 )
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.store.accounts import Accounts, Caller, has_expired
 from pinaivu_host.store.api_keys import NO_LIMITS, digest_of_key
 

@@ -5,14 +5,8 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope
 
-from pinaivu_host.gateway.errors import (
-    INVALID_JSON,
-    REQUEST_TIMEOUT,
-    REQUEST_TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    ApiError,
-    Detail,
-)
+from pinaivu_host.gateway.error_table import INVALID_JSON, REQUEST_TIMEOUT, REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE
+from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_shared.canonical import parse_json
 
 BODY_LIMIT_S: Final = 30.0

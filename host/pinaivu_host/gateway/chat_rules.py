@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from pinaivu_host.gateway.chat_request import ChatRequest, CustomTool, NamedFunction, OtherChoice
-from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_IMAGE_URL, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_IMAGE_URL, UNSUPPORTED_PARAMETER
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import AudioPart, FilePart, ImagePart, UserMessage
 from pinaivu_shared.terms import Capability
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from pinaivu_host.gateway.chat_rules import CHOICES_MAX
-from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Stop, StreamOptions, Whole
 

@@ -9,7 +9,8 @@ from starlette.types import Send
 
 from pinaivu_host.gateway.answer import LARGE_ANSWER_BYTES, Answer
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import ApiError, Header
+from pinaivu_host.gateway.error_table import Header
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import response_start, send_error, send_json
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE

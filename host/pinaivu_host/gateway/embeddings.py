@@ -16,7 +16,8 @@ from pydantic import Field
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.ask import Ask, forwarded_as
 from pinaivu_host.gateway.envelope import Envelope
-from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.validation import PositiveInt, read_request
 from pinaivu_shared.answers import embeddings_content

@@ -3,7 +3,8 @@
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, ApiError
+from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.market import Market
 

@@ -36,16 +36,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.delivery import MakeSink
 from pinaivu_host.gateway.departure import Departure
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     IDEMPOTENCY_CONFLICT,
     IDEMPOTENCY_IN_PROGRESS,
     IDEMPOTENCY_RESULT_LOST,
     INTERNAL_ERROR,
     TOO_MANY_IDEMPOTENCY_KEYS,
-    ApiError,
     Header,
-    shutting_down,
 )
+from pinaivu_host.gateway.errors import ApiError, shutting_down
 from pinaivu_host.gateway.former_job import completed_receipt
 from pinaivu_host.gateway.idempotency_key import REPLAYED, KeyedRequest
 from pinaivu_host.gateway.job import Job

@@ -7,7 +7,8 @@ from typing import Final
 
 from starlette.types import Scope
 
-from pinaivu_host.gateway.errors import INVALID_REQUEST, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.store.idempotency import KeyUse, Place
 

@@ -21,15 +21,14 @@ from pinaivu_host.gateway.attempt import (
 from pinaivu_host.gateway.auction import hold_auction
 from pinaivu_host.gateway.delivery import CallerStalledError, Sink
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     NODE_FAILED,
     TIMEOUT,
     UNSUPPORTED_PARAMETER,
-    ApiError,
-    shutting_down,
 )
+from pinaivu_host.gateway.errors import ApiError, shutting_down
 from pinaivu_host.gateway.failures import message_of
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order

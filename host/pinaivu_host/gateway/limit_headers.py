@@ -1,6 +1,6 @@
 """How full a key's windows are, as OpenAI's `x-ratelimit-*` headers say it."""
 
-from pinaivu_host.gateway.errors import Header
+from pinaivu_host.gateway.error_table import Header
 from pinaivu_host.store.limits import Levels
 
 

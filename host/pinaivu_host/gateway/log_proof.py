@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, ApiError
+from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 

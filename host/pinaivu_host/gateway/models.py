@@ -7,7 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
-from pinaivu_host.gateway.errors import NO_SUCH_MODEL, ApiError
+from pinaivu_host.gateway.error_table import NO_SUCH_MODEL
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.pricing import Pricing
 from pinaivu_host.node_connections import NodeConnections

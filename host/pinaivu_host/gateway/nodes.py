@@ -13,7 +13,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.errors import INVALID_REQUEST, NOT_FOUND, OVERLOADED, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, NOT_FOUND, OVERLOADED
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.store.evidence import EvidenceStore

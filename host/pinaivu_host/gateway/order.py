@@ -8,7 +8,8 @@ from typing import Final
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
-from pinaivu_host.gateway.errors import INVALID_VALUE, MODEL_NOT_FOUND, ApiError, Detail
+from pinaivu_host.gateway.error_table import INVALID_VALUE, MODEL_NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_host.store.accounts import Caller
 from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, commitment
 from pinaivu_shared.errors import VerificationError

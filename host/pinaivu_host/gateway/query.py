@@ -6,7 +6,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
-from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.store.api_keys import is_key_id
 
 TIME_S_MAX: Final = (2**48 - 1) // 1000

@@ -15,14 +15,14 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     BUDGET_EXCEEDED,
     BUDGET_HELD,
     RATE_LIMIT_EXCEEDED,
     REQUEST_OVER_LIMIT,
-    ApiError,
     Header,
 )
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.limit_headers import headers_of
 from pinaivu_host.gateway.order import Order, unknown_model
 from pinaivu_host.gateway.reservation import Reservation

@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.authentication import authenticate
 from pinaivu_host.gateway.body import header
-from pinaivu_host.gateway.errors import RECEIPT_NOT_FOUND, ApiError
+from pinaivu_host.gateway.error_table import RECEIPT_NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import JSON, response_start, send_json
 from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.store.accounts import Accounts

@@ -5,7 +5,8 @@
 
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
+from pinaivu_host.gateway.error_table import NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.store.evidence import EvidenceStore
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
 
-from pinaivu_host.gateway.errors import INVALID_VALUE, MISSING_FIELD, ApiError, Detail
+from pinaivu_host.gateway.error_table import INVALID_VALUE, MISSING_FIELD
+from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_host.gateway.messages import Shape
 
 DETAILS_MAX: Final = 20

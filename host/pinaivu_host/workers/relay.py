@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.body import CallerGoneError, read_bytes
 from pinaivu_host.gateway.delivery import SEND_LIMIT_S
-from pinaivu_host.gateway.errors import NOT_FOUND, ApiError, coordinator_unavailable
+from pinaivu_host.gateway.error_table import NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError, coordinator_unavailable
 
 CONNECTIONS_MAX: Final = 256
 ANSWER_LIMIT_S: Final = 120.0

@@ -6,7 +6,8 @@ from typing import Final
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.delivery import NEVER, CallerStalledError
 from pinaivu_host.gateway.departure import Departure, Reason
-from pinaivu_host.gateway.errors import ApiError, Header
+from pinaivu_host.gateway.error_table import Header
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.workers.wire import Begin, Complete, Fail, Pieces, WorkerMessage, encode
 from pinaivu_shared.canonical import encode as canonical

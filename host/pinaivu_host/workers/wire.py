@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from pinaivu_host.gateway.departure import Reason
-from pinaivu_host.gateway.errors import TABLE, ApiError, Detail
+from pinaivu_host.gateway.error_table import TABLE
+from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_shared.framing import PREFIX_BYTES, announced_bytes, frame
 from pinaivu_shared.wire.link import OpenJob
 from pinaivu_shared.wire.node import Delta

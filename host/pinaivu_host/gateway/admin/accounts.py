@@ -21,7 +21,8 @@ from pinaivu_host.gateway.admin.orders import (
     read_admin_body,
 )
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.errors import COORDINATOR_UNAVAILABLE, NOT_FOUND, ApiError
+from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE, NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
 from pinaivu_host.link import EnclaveLink

@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.admin.orders import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.errors import NOT_FOUND, ApiError
+from pinaivu_host.gateway.error_table import NOT_FOUND
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.order import MODEL_NAME_MAX
 from pinaivu_host.store.accounts import Accounts

@@ -16,14 +16,8 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.errors import OrderConflictError
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.body import parse_object, read_body
-from pinaivu_host.gateway.errors import (
-    INVALID_VALUE,
-    NO_OPERATOR_KEY,
-    ORDER_CONFLICT,
-    ORDER_REFUSED,
-    ApiError,
-    Detail,
-)
+from pinaivu_host.gateway.error_table import INVALID_VALUE, NO_OPERATOR_KEY, ORDER_CONFLICT, ORDER_REFUSED
+from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.validation import validated

@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pinaivu_host.gateway.admin import accounts
 from pinaivu_host.gateway.admin.keys import ChangedKey, NewKey
 from pinaivu_host.gateway.admin.orders import NewPayout, SignedOrder
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     COORDINATOR_UNAVAILABLE,
     INVALID_REQUEST,
     NO_OPERATOR_KEY,

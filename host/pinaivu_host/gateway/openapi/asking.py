@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pinaivu_host.gateway.chat_request import ChatRequest
 from pinaivu_host.gateway.completion_request import CompletionRequest
 from pinaivu_host.gateway.embeddings import EmbeddingsRequest
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     BUDGET_EXCEEDED,
     BUDGET_HELD,
     CONTEXT_LENGTH_EXCEEDED,

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.errors import ErrorKind
+from pinaivu_host.gateway.error_table import ErrorKind
 from pinaivu_host.gateway.http_answer import JSON, send_json
 from pinaivu_host.gateway.openapi.admin import ADMIN
 from pinaivu_host.gateway.openapi.answers import Error, ValidationError

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     INTERNAL_ERROR,
     INVALID_API_KEY,
     INVALID_JSON,

@@ -3,7 +3,7 @@
 from typing import Final, get_args
 
 from pinaivu_host.gateway import receipt_list
-from pinaivu_host.gateway.errors import (
+from pinaivu_host.gateway.error_table import (
     COORDINATOR_UNAVAILABLE,
     INVALID_REQUEST,
     NO_SUCH_MODEL,

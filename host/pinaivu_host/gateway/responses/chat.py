@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pinaivu_host.gateway.errors import INVALID_REQUEST, UNSUPPORTED_PARAMETER, ApiError
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.responses.request import (
     CallItem,
     ChosenFunction,
