@@ -8,11 +8,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
+import msgspec
 import rfc8785
 
 from pinaivu_shared.errors import VerificationError
 
 SALT_BYTES: Final = 32
+_INTEGER_MAX: Final = 2**53 - 1
+_WRITTEN_ALIKE: Final = frozenset({str, bool, type(None)})
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 FORWARDED_FIELDS: Final = frozenset({
     "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "n", "stop", "seed",
@@ -68,9 +72,24 @@ def canonical_choices(choices: Iterable[Mapping[str, Any]]) -> list[dict[str, An
 def canonical_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     """RFC 8785 bytes of any JSON value; VerificationError("commitment") for what RFC 8785 cannot express."""
     try:
-        return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, ValueError, RecursionError) as error:
+        return _encode(_with_parts_written(value))
+    except (rfc8785.CanonicalizationError, TypeError, ValueError, RecursionError) as error:
         raise VerificationError("commitment", f"no canonical form: {error}") from None
+
+
+def _with_parts_written(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The value, with those parts written by rfc8785 that msgspec writes otherwise: floats, and names beyond ASCII.
+
+    The rest, texts above all, is the same by both, and many times quicker by msgspec.
+    """
+    kind = type(value)
+    if kind in _WRITTEN_ALIKE or (kind is int and -_INTEGER_MAX <= value <= _INTEGER_MAX):
+        return value
+    if kind is dict and all(map(str.isascii, value)):
+        return dict(zip(value, map(_with_parts_written, value.values()), strict=True))
+    if kind is list:
+        return list(map(_with_parts_written, value))
+    return msgspec.Raw(rfc8785.dumps(value))
 
 
 def _canonical_message(message: Mapping[str, Any]) -> dict[str, Any]:

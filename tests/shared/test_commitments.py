@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,28 @@ def test_the_canonical_form_is_that_of_rfc_8785(case: dict[str, Any]) -> None:
             canonical_bytes(parse_json(case["input"]))
     else:
         assert canonical_bytes(parse_json(case["input"])).decode() == case["canonical"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(codec=None),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["\U0001f600", "\uffff", "a"]), inner),
+)
+
+
+@given(JSON)
+def test_whatever_writes_it_the_canonical_form_is_the_same(value: Any) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(VerificationError, match="no canonical form"):
+            canonical_bytes(value)
+    else:
+        assert canonical_bytes(value) == expected
+
+
+def test_every_character_is_escaped_as_rfc_8785_has_it() -> None:
+    for character in map(chr, range(0x2100)):
+        assert canonical_bytes({character: character}) == rfc8785.dumps({character: character})
 
 
 def test_numbers_that_are_equal_commit_alike() -> None:
