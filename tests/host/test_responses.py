@@ -216,7 +216,7 @@ async def test_the_node_gets_the_chat_that_is_meant(town: Town) -> None:
     }
     (opened,) = town.enclave.all_of(OpenJob)
     assert (opened.needs, opened.max_tokens) == (("chat", "images", "json_schema", "tools"), 9)
-    assert answer.json()["text"] == {"format": schema}
+    assert answer.json()["text"] == {"format": {**schema, "description": None}}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from pinaivu_host.gateway.error_table import (
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
-from pinaivu_shared.terms import Capabilities, Capability
+from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ _NEEDED: Final[Mapping[Capability, tuple[str, str]]] = {
     "tools": ("tools", "tools"),
 }
 """The parameter that asks for each capability, and what to call it."""
+_IN_RESPONSES: Final[Mapping[str, str]] = {"messages": "input", "response_format": "text.format", "logprobs": "include"}
+"""What `/v1/responses` calls those parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _refusal(result: Result, order: Order) -> ApiError:
         case JobRefused(reason="unknown_model"):
             return unknown_model(model)
         case JobRefused(reason="no_capable_node"):
-            return _incapable(model, order.command.needs)
+            return _incapable(order)
         case JobRefused(reason="context_length_exceeded"):
             message = "this is longer than the context of every node that offers the model"
             return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.content_param)
@@ -139,12 +141,16 @@ def _not_opened(error: CommandRefusedError) -> ApiError:
     return ApiError(COORDINATOR_UNAVAILABLE, "the coordinator did not take this request, try again")
 
 
-def _incapable(model: str, needs: Capabilities) -> ApiError:
+def _incapable(order: Order) -> ApiError:
     """The enclave does not say which need is the one too many: all are named, the kind of request where it is alone."""
+    model, needs = order.command.model, order.command.needs
     special = [need for need in needs if _NEEDED[need][0] != "model"] or list(needs)
     named = ", ".join(_NEEDED[need][1] for need in special)
     message = f"no node that offers {model!r} now can do all that this request needs: {named}"
-    return ApiError(UNSUPPORTED_PARAMETER, message, param=_NEEDED[special[0]][0])
+    param = _NEEDED[special[0]][0]
+    if order.ask.content_param == "input":
+        param = _IN_RESPONSES.get(param, param)
+    return ApiError(UNSUPPORTED_PARAMETER, message, param=param)
 
 
 def _slots(market: Market, order: Order) -> _Scarce:

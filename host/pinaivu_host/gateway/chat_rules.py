@@ -35,6 +35,13 @@ def needs_of(chat: ChatRequest) -> tuple[Capability, ...]:
     return ("chat", *(capability for capability, is_needed in needed.items() if is_needed))
 
 
+def check_image_url(url: str, param: str) -> None:
+    """Raise ApiError (400) for an image that is not in its URL itself."""
+    if not url.startswith("data:"):
+        # A remote URL would have a node operator's machine fetch an address that a stranger chose.
+        raise ApiError(UNSUPPORTED_IMAGE_URL, "images must be data: URLs; addresses are not fetched", param=param)
+
+
 def _check_sense(chat: ChatRequest) -> None:
     if chat.stream_options is not None and not chat.stream:
         raise ApiError(INVALID_REQUEST, "stream_options needs stream: true", param="stream_options")
@@ -90,6 +97,4 @@ def _check_part(number: int, part: ImagePart | AudioPart | FilePart) -> None:
     param = f"messages.{number}.content"
     if not isinstance(part, ImagePart):
         raise ApiError(UNSUPPORTED_PARAMETER, f"content of type {part.type} is not supported", param=param)
-    if not part.image_url.url.startswith("data:"):
-        # A remote URL would have a node operator's machine fetch an address that a stranger chose.
-        raise ApiError(UNSUPPORTED_IMAGE_URL, "images must be data: URLs; addresses are not fetched", param=param)
+    check_image_url(part.image_url.url, param)

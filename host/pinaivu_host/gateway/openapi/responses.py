@@ -67,7 +67,7 @@ class Response(Answer, kw_only=True):
     id: str
     object: Literal["response"]
     created_at: Seconds
-    completed_at: Seconds | UnsetType | None = UNSET
+    completed_at: Seconds | None
     status: Status
     error: None
     incomplete_details: IncompleteDetails | None
@@ -75,20 +75,27 @@ class Response(Answer, kw_only=True):
     output: list[ResponseItem]
     instructions: str | None
     max_output_tokens: Count | None
+    max_tool_calls: Count | None
     metadata: dict[str, Any]
     temperature: float
     text: dict[str, Any]
     tool_choice: Any
     tools: list[Any]
     top_p: float
+    frequency_penalty: float
+    presence_penalty: float
+    top_logprobs: Count
     parallel_tool_calls: bool
     previous_response_id: None
     reasoning: dict[str, Any]
     store: Literal[False]
     truncation: Literal["disabled"]
     background: Literal[False]
+    prompt_cache_key: str | None
+    safety_identifier: str | None
+    user: str | None
+    service_tier: Literal["default"]
     usage: ResponseUsage | None
-    service_tier: Literal["default"] | UnsetType = UNSET
     request_id: RequestId | UnsetType = UNSET
 
 

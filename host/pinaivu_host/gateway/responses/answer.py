@@ -18,27 +18,29 @@ from pinaivu_host.gateway.validation import read_request
 from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 
-ECHOED: Final = (
-    "instructions",
-    "max_output_tokens",
-    "tool_choice",
-    "tools",
-    "temperature",
-    "top_p",
-    "text",
-    "metadata",
-)
-"""What the answer repeats of the request, as it was sent."""
-DEFAULTS: Final[dict[str, Any]] = {
+ECHOED: Final[dict[str, Any]] = {
     "instructions": None,
     "max_output_tokens": None,
-    "metadata": {},
-    "temperature": 1.0,
-    "text": {"format": {"type": "text"}},
+    "max_tool_calls": None,
     "tool_choice": "auto",
-    "tools": [],
+    "temperature": 1.0,
     "top_p": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "top_logprobs": 0,
+    "metadata": {},
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "user": None,
 }
+"""What the answer repeats of the request as it was sent, and what it says where that was left out.
+
+Each must be there: Open Responses (openresponses.org) requires them all, and its compliance tests look.
+"""
+TOOL: Final[dict[str, Any]] = {"description": None, "parameters": None, "strict": None}
+"""What a tool is shown with where the request does not say."""
+JSON_SCHEMA: Final[dict[str, Any]] = {"description": None, "strict": False}
+"""The same for a format of type `json_schema`."""
 
 
 def read_response(body: dict[str, Any]) -> Ask:
@@ -55,17 +57,15 @@ def read_response(body: dict[str, Any]) -> Ask:
         max_tokens=chat.max_answer_tokens(),
         stream=bool(asked.stream),
         keeps_logprobs=asked.wants_logprobs(),
-        has_tier=asked.service_tier is not None,
         content_param="input",
     )
 
 
 def _settings(asked: ResponsesRequest, body: dict[str, Any]) -> dict[str, Any]:
-    echoed = {name: DEFAULTS[name] if body.get(name) is None else body[name] for name in ECHOED}
-    text = {"format": {"type": "text"}, **{name: one for name, one in echoed["text"].items() if one is not None}}
     return {
-        **echoed,
-        "text": text,
+        **{name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()},
+        "tools": [{**TOOL, **tool} for tool in body.get("tools") or ()],
+        "text": _text(body.get("text") or {}),
         "parallel_tool_calls": asked.parallel_tool_calls is not False,
         "previous_response_id": None,
         "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
@@ -73,6 +73,17 @@ def _settings(asked: ResponsesRequest, body: dict[str, Any]) -> dict[str, Any]:
         "truncation": "disabled",
         "background": False,
     }
+
+
+def _text(given: dict[str, Any]) -> dict[str, Any]:
+    text = {"format": {"type": "text"}, **_there(given)}
+    if text["format"]["type"] == "json_schema":
+        text["format"] = {**JSON_SCHEMA, **_there(text["format"])}
+    return text
+
+
+def _there(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in given.items() if one is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pinaivu_host.gateway.chat_rules import check_image_url
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.responses.request import (
@@ -45,8 +46,10 @@ def chat_of(asked: ResponsesRequest) -> dict[str, Any]:
     chat: dict[str, Any] = {
         "model": asked.model,
         "messages": _messages(asked),
+        "frequency_penalty": asked.frequency_penalty,
         "max_completion_tokens": asked.max_output_tokens,
         "parallel_tool_calls": asked.parallel_tool_calls if asked.tools else None,
+        "presence_penalty": asked.presence_penalty,
         "reasoning_effort": asked.reasoning.effort if asked.reasoning else None,
         "response_format": _format(asked),
         "service_tier": asked.service_tier,
@@ -123,6 +126,7 @@ def _part(part: Part, param: str) -> dict[str, Any]:
         case Refusal():
             return {"type": "refusal", "refusal": part.refusal}
         case InputImage(image_url=str(url)):
+            check_image_url(url, param)
             detail = part.detail if part.detail in {"auto", "low", "high"} else None
             return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
         case InputImage() | InputFile():

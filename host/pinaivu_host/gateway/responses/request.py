@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag
 
 from pinaivu_host.gateway.chat_request import MESSAGES_MAX, TOOLS_MAX
 from pinaivu_host.gateway.messages import PARTS_MAX, Shape
-from pinaivu_host.gateway.validation import Number, PositiveInt, Whole
+from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Whole
 
 KNOWN_ITEMS: Final = ("message", "function_call", "function_call_output", "reasoning")
 
@@ -177,7 +177,7 @@ class SchemaFormat(Shape):
     type: Literal["json_schema"]
     name: Annotated[str, Field(min_length=1, max_length=64)]
     description: str | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
 
 
@@ -200,14 +200,19 @@ class ResponsesRequest(Shape):
     input: Input
     background: bool | None = None
     conversation: Any = None
+    frequency_penalty: Penalty | None = None
     include: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
     instructions: str | None = None
     max_output_tokens: PositiveInt | None = None
+    max_tool_calls: PositiveInt | None = None
     metadata: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    presence_penalty: Penalty | None = None
     previous_response_id: str | None = None
     prompt: Any = None
+    prompt_cache_key: str | None = None
     reasoning: Reasoning | None = None
+    safety_identifier: str | None = None
     service_tier: str | None = None
     store: bool | None = None
     stream: bool | None = None
@@ -218,6 +223,7 @@ class ResponsesRequest(Shape):
     top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    user: str | None = None
 
     def wants_logprobs(self) -> bool:
         """Whether log-probabilities belong to the answer."""

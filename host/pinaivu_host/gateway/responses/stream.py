@@ -132,7 +132,8 @@ class ResponsesWriter:
         response = self._response(status, [item.shown(status) for item in self._items])
         reason = INCOMPLETE.get(answer.finish_reason())
         response["incomplete_details"] = None if reason is None else {"reason": reason}
-        response["completed_at"] = self._envelope.created_s if reason is None else None
+        if reason is None:
+            response["completed_at"] = self._envelope.created_s
         if finish_reason_of(response) != answer.finish_reason():  # a forced call ends with `stop` at some engines
             response["finish_reason"] = answer.finish_reason()
         response["usage"] = {
@@ -145,19 +146,20 @@ class ResponsesWriter:
         return response
 
     def _response(self, status: Status, output: list[dict[str, Any]]) -> dict[str, Any]:
-        fields = {
+        return {
             "id": self._envelope.answer_id(ID_PREFIX),
             "object": "response",
             "created_at": self._envelope.created_s,
+            "completed_at": None,
             "status": status,
             "error": None,
             "incomplete_details": None,
             "model": self._envelope.model,
             "output": output,
             **self._settings,
+            "service_tier": "default",
             "usage": None,
         }
-        return fields | ({"service_tier": "default"} if self._envelope.service_tier else {})
 
     def _event(self, kind: str, **fields: Any) -> bytes:  # noqa: ANN401 - any JSON value
         body = one_line(_encode({"type": kind, "sequence_number": self._number, **fields}))
