@@ -58,6 +58,8 @@ def engine_request(
         limits = dict.fromkeys(("max_tokens", "max_completion_tokens"), limit // choices)
         content = _content_of_chat(kept, capabilities)
         top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+        if top_logprobs is not None:
+            content["top_logprobs"] = max(top_logprobs, 1)  # llama.cpp: none at all for 0, twenty where it is left out
     options = {"include_usage": True, **extras.get("stream_options", {})}
     body = {**content, **extras, **limits, "model": model, "stream": True, "stream_options": options}
     return EngineRequest(path=kind.path, body=body, limit=limit // choices, choices=choices, top_logprobs=top_logprobs)

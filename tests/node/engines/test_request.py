@@ -55,6 +55,15 @@ def test_the_choices_share_the_limit_evenly() -> None:
     assert (request.choices, request.limit, request.body["n"], request.body["max_tokens"]) == (3, 3, 3, 3)
 
 
+@pytest.mark.parametrize(("wanted", "asked_for"), [({}, 1), ({"top_logprobs": 0}, 1), ({"top_logprobs": 5}, 5)])
+def test_one_alternative_at_least_is_asked_for_since_to_llama_cpp_none_is_no_log_probabilities(
+    wanted: dict[str, int], asked_for: int
+) -> None:
+    request = asked({**CHAT, "logprobs": True, **wanted})
+    assert (request.top_logprobs, request.body["top_logprobs"]) == (wanted.get("top_logprobs", 0), asked_for)
+    assert "top_logprobs" not in asked({**CHAT, "logprobs": False}).body
+
+
 def test_an_effort_is_a_wish_that_an_engine_without_it_never_sees() -> None:
     body = {**CHAT, "reasoning_effort": "low"}
     assert asked(body).body["reasoning_effort"] == "low"
