@@ -58,6 +58,27 @@ def test_an_error_repeats_little_of_what_was_sent(fields: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"messages": [{"content": "x"}]}, "messages.0.role: Field required"),
+        (
+            {"messages": [{"role": "wizard"}]},
+            "messages.0.role: Input should be one of 'system', 'developer', 'user', 'assistant', 'tool', 'function'",
+        ),
+        ({"messages": ["hi"]}, "messages.0: Input should be an object"),
+        ({"stream_options": True}, "stream_options: Input should be an object"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": 5}},
+            "response_format.json_schema: Input should be an object",
+        ),
+        ({"tool_choice": {}}, "tool_choice.type: Field required; tool_choice.function: Field required"),
+    ],
+)
+def test_a_fault_is_told_in_the_words_of_the_api(fields: dict[str, Any], message: str) -> None:
+    assert refused(fields).message == message
+
+
+@pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"temperature": 2.5}, "temperature"),
@@ -77,14 +98,24 @@ def test_an_error_repeats_little_of_what_was_sent(fields: dict[str, Any]) -> Non
         ({"stop": ["a", ""]}, "stop.1"),
         ({"stop": 5}, "stop"),
         ({"presence_penalty": 2.1}, "presence_penalty"),
-        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": "json_object"}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "magic"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
+        ({"tool_choice": 5}, "tool_choice"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
-        ({"tools": [{"type": "magic"}]}, "tools.0"),
+        ({"tools": [{"type": "magic"}]}, "tools.0.type"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
-        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": 5, "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"content": "x"}]}, "messages.0.role"),
+        ({"messages": ["hi"]}, "messages.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "magic"}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),

@@ -92,7 +92,7 @@ async def test_without_a_limit_there_are_sixteen_tokens_as_at_openai(
     [
         ({"prompt": None}, 422, "missing_field", "prompt"),
         ({"prompt": 7}, 422, "invalid_value", "prompt"),
-        ({"prompt": []}, 400, "unsupported_parameter", "prompt"),
+        ({"prompt": []}, 422, "invalid_value", "prompt"),
         ({"prompt": [1, 2]}, 400, "unsupported_parameter", "prompt"),
         ({"prompt": [[1, 2]]}, 400, "unsupported_parameter", "prompt"),
         ({"prompt": ["a", "b"]}, 400, "unsupported_parameter", "prompt"),

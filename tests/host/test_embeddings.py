@@ -137,3 +137,9 @@ async def test_what_cannot_be_asked_is_named(
     body = check_shape(await embed(town, **fields), status, "invalid_request_error", code)
     assert body["error"]["param"].split(".")[0] == param
     assert not town.enclave.all_of(OpenJob)
+
+
+async def test_an_input_that_is_neither_a_text_nor_texts_is_told_so_once(town: Town) -> None:
+    body = (await embed(town, input=[])).json()
+    assert body["error"]["message"] == "input: List should have at least 1 item after validation, not 0"
+    assert (await embed(town, input=7)).json()["error"]["message"] == "input: Input should be a valid string"

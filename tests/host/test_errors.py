@@ -1,6 +1,7 @@
 """Every row of the product's error table, in the one shape that all errors have."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -200,6 +201,24 @@ async def test_plain_text_that_is_no_json_is_415(town: Town) -> None:
     headers = {"content-type": "text/plain"}
     response = await town.client().post("/v1/chat/completions", content=b"hello", headers=headers)
     check_shape(response, 415, "invalid_request_error", "unsupported_media_type")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "X-Gzip"])
+async def test_a_compressed_body_is_415_and_told_so(town: Town, coding: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    content = gzip.compress(json.dumps(request()).encode())
+    response = await town.client().post("/v1/chat/completions", content=content, headers=headers)
+    body = check_shape(response, 415, "invalid_request_error", "unsupported_media_type")
+    assert body["error"]["message"].startswith(f"content encoding '{coding.lower()}' is not taken")
+    assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_that_says_it_is_not_compressed_is_read(town: Town) -> None:
+    await town.node()
+    response = await town.client().post(
+        "/v1/chat/completions", json=request(), headers={"content-encoding": "Identity"}
+    )
+    assert response.status_code == 200
 
 
 async def test_our_own_bugs_are_500_without_a_traceback(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

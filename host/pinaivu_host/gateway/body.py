@@ -18,6 +18,10 @@ class CallerGoneError(Exception):
 
 async def read_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
     """The whole body of what may be JSON; ApiError (408, 413, 415) or CallerGoneError."""
+    coding = (header(scope, b"content-encoding") or "identity").strip().lower()
+    if coding != "identity":
+        message = f"content encoding {coding[:100]!r} is not taken: send the body as it is, without compression"
+        raise ApiError(UNSUPPORTED_MEDIA_TYPE, message, headers=(("accept-encoding", "identity"),))
     media_type = _media_type(scope)
     if not _may_be_json(media_type):
         hint = "with curl, send -H 'Content-Type: application/json'"

@@ -14,11 +14,11 @@ MESSAGES_MAX: Final = 4096
 TOOLS_MAX: Final = 128
 
 
-def _kind_of(value: object) -> str | None:
+def _kind_of(value: object) -> str:
     if isinstance(value, str):
         return "mode"
     kind = value.get("type") if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) else None
+    return kind if kind in {"allowed_tools", "custom"} else "function"
 
 
 class JsonSchema(Shape):

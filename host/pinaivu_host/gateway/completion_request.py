@@ -6,13 +6,13 @@ different engines would answer it differently.
 
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pinaivu_host.gateway.chat_rules import CHOICES_MAX
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Stop, StreamOptions, Whole
+from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Stop, StreamOptions, Whole, one_or_many
 
 MAX_TOKENS_DEFAULT: Final = 16
 """OpenAI's, which surprises everybody once."""
@@ -22,7 +22,9 @@ class CompletionRequest(Shape):
     """Everything of a request that matters here. Keys that are not listed are ignored."""
 
     model: Annotated[str, Field(min_length=1)]
-    prompt: str | list[Any]
+    prompt: Annotated[
+        Annotated[str, Tag("one")] | Annotated[list[Any], Field(min_length=1), Tag("many")], Discriminator(one_or_many)
+    ]
     best_of: Annotated[int, Field(ge=1, le=20), Whole] | None = None
     echo: bool | None = None
     frequency_penalty: Penalty | None = None

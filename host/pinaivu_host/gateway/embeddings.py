@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Never
 
 import msgspec
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.ask import Ask, forwarded_as
@@ -19,7 +19,7 @@ from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.validation import PositiveInt, read_request
+from pinaivu_host.gateway.validation import PositiveInt, one_or_many, read_request
 from pinaivu_shared.answers import embeddings_content
 from pinaivu_shared.receipt import Receipt
 
@@ -32,7 +32,11 @@ class EmbeddingsRequest(Shape):
     """Everything of a request that matters here. Keys that are not listed are ignored."""
 
     model: Annotated[str, Field(min_length=1)]
-    input: str | Annotated[list[Any], Field(min_length=1, max_length=INPUTS_MAX)]
+    input: Annotated[
+        Annotated[str, Tag("one")]
+        | Annotated[list[Any], Field(min_length=1, max_length=INPUTS_MAX, fail_fast=True), Tag("many")],
+        Discriminator(one_or_many),
+    ]
     dimensions: PositiveInt | None = None
     encoding_format: Literal["float", "base64"] | None = None
 

@@ -139,8 +139,8 @@ REQUEST_TOO_LARGE: Final = ErrorKind(
 )
 UNSUPPORTED_MEDIA_TYPE: Final = ErrorKind(
     415, _REQUEST, "unsupported_media_type",
-    when="By its content type the body is not JSON.",
-    do="Send `Content-Type: application/json`; curl's `-d` alone does not.",
+    when="By its content type the body is not JSON, or by its content encoding it is compressed.",
+    do="Send `Content-Type: application/json` (curl's `-d` alone does not) and the body as it is.",
 )
 INVALID_JSON: Final = ErrorKind(
     422, _REQUEST, "invalid_json",

@@ -1,9 +1,10 @@
 """Reading a parsed body: shapes and ranges that endpoints share, and 422 for what does not have them."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from pinaivu_host.gateway.error_table import INVALID_VALUE, MISSING_FIELD
 from pinaivu_host.gateway.errors import ApiError, Detail
@@ -11,7 +12,17 @@ from pinaivu_host.gateway.messages import Shape
 
 DETAILS_MAX: Final = 20
 MESSAGE_CHARACTERS_MAX: Final = 600
+_OBJECTS: Final = frozenset({"dict_type", "model_attributes_type", "model_type"})
+"""What pydantic says of them names its own classes."""
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Fault(NamedTuple):
+    """Where, what, and its stable type."""
+
+    loc: Sequence[str | int]
+    message: str
+    kind: str
 
 
 def _whole(value: object) -> object:
@@ -19,7 +30,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _one_or_many(value: object) -> str:
+def one_or_many(value: object) -> str:
+    """The tag of a field that takes a text or several."""
     return "many" if isinstance(value, list) else "one"
 
 
@@ -31,7 +43,7 @@ StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 Stop = Annotated[
     Annotated[StopText, Tag("one")]
     | Annotated[list[StopText], Field(min_length=1, max_length=4, fail_fast=True), Tag("many")],
-    Discriminator(_one_or_many),
+    Discriminator(one_or_many),
 ]
 
 
@@ -51,8 +63,8 @@ def validated(shape: type[_Model], body: dict[str, Any]) -> _Model:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)[:DETAILS_MAX]
-    detail = [_detail(fault["loc"], fault["msg"], fault["type"], body) for fault in faults]
+        faults = error.errors(include_url=False, include_input=False)[:DETAILS_MAX]
+    detail = [_detail(fault, body) for fault in map(_told, faults)]
     first = detail[0]
     kind = MISSING_FIELD if first.type == "missing" else INVALID_VALUE
     message = "; ".join(f"{_dotted(one)}: {one.msg}" for one in detail[:3])
@@ -63,10 +75,23 @@ def _dotted(detail: Detail) -> str:
     return ".".join(str(step) for step in detail.loc[1:])
 
 
-def _detail(loc: Sequence[str | int], message: str, kind: str, body: object) -> Detail:
+def _told(fault: ErrorDetails) -> _Fault:
+    """The fault in the caller's words: what tells the members of a union apart is a field like others."""
+    loc, kind = fault["loc"], fault["type"]
+    if kind in _OBJECTS:
+        return _Fault(loc, "Input should be an object", kind)
+    if not kind.startswith("union_tag"):
+        return _Fault(loc, fault["msg"].removeprefix("Value error, "), kind)
+    context = fault["ctx"]
+    place = (*loc, context["discriminator"].strip("'"))
+    if kind == "union_tag_not_found":
+        return _Fault(place, "Field required", "missing")
+    return _Fault(place, f"Input should be one of {context['expected_tags']}", "literal_error")
+
+
+def _detail(fault: _Fault, body: object) -> Detail:
     """The fault with the steps that pydantic's unions add taken out of its path."""
-    if kind.startswith("union_tag"):
-        kind = "invalid_type"
+    loc, message, kind = fault
     path: list[str | int] = ["body"]
     here: Any = body
     for position, step in enumerate(loc):
@@ -75,7 +100,7 @@ def _detail(loc: Sequence[str | int], message: str, kind: str, body: object) -> 
         elif kind != "missing" or position < len(loc) - 1:
             continue
         path.append(step)
-    return Detail(path, _short(message.removeprefix("Value error, ")), kind)
+    return Detail(path, _short(message), kind)
 
 
 def _short(message: str) -> str:
