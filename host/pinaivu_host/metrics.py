@@ -21,7 +21,7 @@ REASONS: Final = frozenset({
     "overflow", "protocol_violation", "timeout", "abandoned", "host_restarted",
     "client_disconnected", "client_stalled", "shutting_down",
     "credit_limit", "empty_answer", "false_decline", "invalid_proof", "not_accepted", "nothing_delivered", "prompt_cut",
-    "response_mismatch", "usage_absurd", "usage_cut", "usage_missing", "usage_recounted",
+    "response_mismatch", "stopped_at_once", "usage_absurd", "usage_cut", "usage_missing", "usage_recounted",
 })  # fmt: skip
 """Why a node failed a job, or what a receipt says of one: the words of gateway and enclave."""
 

@@ -6,6 +6,7 @@ MEANINGS: Final = {
     "": "answered",
     "usage_missing": "the engine gave no token counts, so nothing is paid",
     "empty_answer": "nothing was delivered of an answer that you called complete; nothing is paid",
+    "stopped_at_once": "the caller's `stop` may have ended the answer at once; nothing is paid, nor held against you",
     "usage_cut": "claimed more tokens than were delivered; paid what was",
     "usage_recounted": "claimed more tokens than the answer has when counted again; paid that count",
     "usage_absurd": "claimed what the award itself rules out; nothing is paid and the node is suspended",

@@ -29,6 +29,7 @@ OFFENCES_MAX: Final = 10
 NOT_THE_NODES_FAULT: Final = frozenset({
     "client_disconnected", "client_stalled", "shutting_down", "host_restarted", "deadline", "abandoned",
     "coordinator_unavailable", "not_accepted", "nothing_delivered", "context_length_exceeded", "unsupported_request",
+    "stopped_at_once",
 })  # fmt: skip
 """Reasons that say nothing of the node. Everything else that ended without an answer counts as its failure."""
 

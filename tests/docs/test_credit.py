@@ -112,7 +112,11 @@ def test_what_is_held_is_what_the_enclave_holds() -> None:
     assert len(shown) == 2
     for limit, tokens, held in shown:
         job = OpenJob(
-            "r", "a", "m", "", "", request_bytes=800, max_tokens=0 if limit == "none" else int(limit), needs=("chat",)
+            *("r", "a", "m", "", ""),
+            request_bytes=800,
+            max_tokens=0 if limit == "none" else int(limit),
+            needs=("chat",),
+            may_be_empty=False,
         )
         limits = full_limits(job, context_length=8192, template_allowance=64)
         assert tokens == f"{limits.prompt} + {limits.completion}"

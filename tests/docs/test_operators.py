@@ -130,9 +130,10 @@ def test_every_reason_of_the_market_is_explained() -> None:
     root = Path(__file__).parents[2]
     metering = (root / "enclave/pinaivu_enclave/core/metering.py").read_text()
     attempts = (root / "host/pinaivu_host/gateway/attempt.py").read_text()
-    metered = set(re.findall(r'"((?:usage|prompt|credit|no|not|nothing|invalid|node|response)_[a-z_]+)"', metering))
+    families = "usage|prompt|credit|no|not|nothing|empty|stopped|invalid|node|response"
+    metered = set(re.findall(rf'"((?:{families})_[a-z_]+)"', metering))
     failed = set(re.findall(r'(?:_failure|AttemptFailedError)\("([a-z_]+)"\)', attempts))
-    assert {"usage_missing", "prompt_cut", "credit_limit", "invalid_proof"} <= metered
+    assert {"usage_missing", "prompt_cut", "credit_limit", "invalid_proof", "stopped_at_once"} <= metered
     assert {"timeout", "node_disconnected"} <= failed
     assert metered | failed <= MEANINGS.keys()
 

@@ -103,6 +103,7 @@ class LongRun:
             request_bytes=self.chance.choice([*[1, 40, 400, 4_000, 20_000] * 6, 100_000]),
             max_tokens=self.chance.choice([0, 1, 20, 200]),
             needs=self.chance.choice(NEEDS),
+            may_be_empty=self.chance.random() < 0.3,
         )
         answer = self.told(opened)
         if isinstance(answer, link.Awarded):

@@ -152,6 +152,7 @@ class Market:
             request_bytes=400,
             max_tokens=100,
             needs=("chat",),
+            may_be_empty=False,
         )
         return self.apply(msgspec.structs.replace(request, **changes))
 

@@ -128,6 +128,7 @@ def main() -> None:
             request_bytes=100 + number,
             max_tokens=50,
             needs=("chat",),
+            may_be_empty=False,
         )
         answer = replay.apply(asked)
         if not isinstance(answer, link.Awarded):

@@ -15,6 +15,7 @@ from tests.enclave.rule_again import Contradiction, Json, check_transcript, expe
 NO_FAULT = {
     *("client_disconnected", "client_stalled", "shutting_down", "host_restarted", "deadline", "abandoned"),
     *("coordinator_unavailable", "not_accepted", "nothing_delivered", "context_length_exceeded", "unsupported_request"),
+    "stopped_at_once",
 }
 
 

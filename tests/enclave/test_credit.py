@@ -242,6 +242,7 @@ def request(request_bytes: int, max_tokens: int) -> link.OpenJob:
         request_bytes=request_bytes,
         max_tokens=max_tokens,
         needs=("chat",),
+        may_be_empty=False,
     )
 
 

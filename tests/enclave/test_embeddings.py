@@ -192,6 +192,7 @@ def test_limits_of_embeddings_are_the_largest_prompt_that_is_paid_for(
         request_bytes=request_bytes,
         max_tokens=0,
         needs=("embeddings",),
+        may_be_empty=False,
     )
     full = full_limits(asked, context_length=context_length, template_allowance=template_allowance)
     assert full == TokenLimits(min(request_bytes + template_allowance, 2**31), 0)

@@ -25,7 +25,7 @@ def test_the_run_saw_every_way_a_job_can_end(run: LongRun) -> None:
     assert run.reasons.keys() >= {
         *("", "client_disconnected", "nothing_delivered", "not_accepted", "no_proof", "invalid_proof", "node_failed"),
         *("response_mismatch", "usage_missing", "usage_cut", "usage_recounted", "usage_absurd", "conflicting_proofs"),
-        *("no_first_token", "host_restarted", "deadline", "empty_answer"),
+        *("no_first_token", "host_restarted", "deadline", "empty_answer", "stopped_at_once"),
     }
 
 

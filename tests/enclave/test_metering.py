@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,29 @@ def test_an_empty_answer_pays_nothing_and_counts_against_the_node(market: Market
     receipt = settled(market, cheap, proof={}, delivery=link.Delivery(0, ANSWER))
     assert (receipt.payment_amount, receipt.reason) == ("0.000000 USDC", "empty_answer")
     assert quality_of(market, cheap) < before
+
+
+@pytest.mark.parametrize("claim", [{}, {"completion_tokens": 0}, {"prompt_tokens": 0}], ids=str)
+def test_an_answer_that_the_callers_stop_may_end_at_once_pays_nothing_and_says_nothing_of_the_node(
+    market: Market, cheap: Node, claim: dict[str, int]
+) -> None:
+    before, awarded = quality_of(market, cheap), market.open_job(may_be_empty=True)
+    receipt = market.settle(awarded, cheap, proof=cheap.proof(awarded, **claim), delivery=link.Delivery(0, ANSWER))
+    assert (receipt.outcome, receipt.reason) == ("completed", "stopped_at_once")
+    assert (receipt.payment_amount, receipt.charge_amount) == ("0.000000 USDC", "0.000000 USDC")
+    assert quality_of(market, cheap) == before
+
+
+def test_another_nodes_award_of_the_same_job_may_be_empty_too(market: Market, cheap: Node, dear: Node) -> None:
+    again = market.apply(link.ReportFailure(market.open_job(may_be_empty=True).request_id, 1, "busy"))
+    receipt = market.settle(again, dear, delivery=link.Delivery(0, ANSWER))
+    assert (receipt.node_id, receipt.reason) == (dear.node_id, "stopped_at_once")
+
+
+def test_a_claim_is_absurd_whether_or_not_the_answer_may_be_empty(market: Market, cheap: Node) -> None:
+    awarded = market.open_job(may_be_empty=True)
+    proof = cheap.proof(awarded, completion_tokens=10**6)
+    assert market.settle(awarded, cheap, proof=proof, delivery=link.Delivery(0, ANSWER)).reason == "usage_absurd"
 
 
 def declined(market: Market, *, context_length: int) -> Receipt:
@@ -196,10 +220,13 @@ def evidence(draw: st.DrawFn) -> tuple[Evidence, Proof]:
     said = Evidence(
         award=award,
         shortened=draw(st.booleans()),
+        may_be_empty=draw(st.booleans()),
         accepted=draw(st.booleans()),
         outcome=draw(st.sampled_from(["completed", "cancelled", "failed"])),
         reason=draw(st.sampled_from(["", "client_disconnected"])),
-        delivery=link.Delivery(draw(st.integers(0, 2**40)), ANSWER, draw(st.none() | COUNTS), draw(st.none() | COUNTS)),
+        delivery=link.Delivery(
+            draw(st.just(0) | st.integers(0, 2**40)), ANSWER, draw(st.none() | COUNTS), draw(st.none() | COUNTS)
+        ),
         proof=Signed(b"", b""),
     )
     return said, proof
@@ -226,6 +253,18 @@ def test_nothing_is_paid_beyond_claim_award_delivery_and_recount(drawn: tuple[Ev
         assert not is_absurd(proof, said.award, LIMITS)
     else:
         assert metered.reason
+
+
+@given(evidence())
+def test_that_an_answer_may_be_empty_changes_nothing_but_what_an_empty_one_is_called(
+    drawn: tuple[Evidence, Proof],
+) -> None:
+    said, proof = drawn
+    usual, allowed = (
+        meter(msgspec.structs.replace(said, may_be_empty=may_be_empty), proof, LIMITS) for may_be_empty in (False, True)
+    )
+    called = "stopped_at_once" if usual.reason == "empty_answer" else usual.reason
+    assert allowed == msgspec.structs.replace(usual, reason=called)
 
 
 @given(evidence())

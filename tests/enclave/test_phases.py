@@ -90,6 +90,7 @@ def opened_again(node: Node, job: link.Awarded) -> Any:
         request_bytes=400,
         max_tokens=100,
         needs=("chat",),
+        may_be_empty=False,
     )
 
 

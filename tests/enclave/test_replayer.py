@@ -45,6 +45,17 @@ def test_the_replayer_has_the_numbers_of_the_core(worked: tuple[Market, dict[str
     assert len({json.loads(leaf).get("type") for leaf in market.leaves}) == 7
 
 
+def test_the_reason_on_a_receipt_is_enough_to_tell_which_empty_answer_counts(market: Market, cheap: Node) -> None:
+    for may_be_empty in (True, False):
+        market.settle(
+            market.open_job(may_be_empty=may_be_empty), cheap, delivery=link.Delivery(0, digest_of(b"answer"))
+        )
+        core = market.coordinator._state.quality.standing(cheap.node_id, market.configuration.nodes)
+        again = replay(market.leaves, {}).standings.get(cheap.node_id)
+        assert (again is None) == may_be_empty, "nothing was said of the node before"
+        assert again is None or (again.quality, again.slots) == (core.quality_bps, core.slots)
+
+
 def at(leaf_type: str | None, *path: str | int) -> Callable[[list[Any]], None]:
     """Make the number or text at the end of the path another one, in the first leaf of this type that has one."""
 

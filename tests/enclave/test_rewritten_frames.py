@@ -111,6 +111,7 @@ def open_job(market: Market) -> link.OpenJob:
         request_bytes=400,
         max_tokens=100,
         needs=("chat",),
+        may_be_empty=False,
     )
 
 

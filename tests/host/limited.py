@@ -50,6 +50,7 @@ class Process:
             request_bytes=request_bytes,
             max_tokens=max_tokens,
             needs=needs,
+            may_be_empty=False,
         )
 
     async def ask(self, caller: Caller, **command: Any) -> Admission:

@@ -182,6 +182,7 @@ def test_every_reason_of_a_failure_has_words_for_the_caller() -> None:
         "false_decline",
         "not_accepted",
         "nothing_delivered",
+        "stopped_at_once",
     }
     assert set(MESSAGES) >= REASONS - not_the_nodes - paid_or_declined - {"timeout"}
     assert not any("_" in message for message in MESSAGES.values())

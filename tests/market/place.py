@@ -46,10 +46,12 @@ class Place:
     def close(self) -> None:
         self._client.close()
 
-    def ask(self, *, content: str = QUESTION, max_tokens: int = 1000, stream: bool = False) -> httpx.Response:
+    def ask(
+        self, *, content: str = QUESTION, max_tokens: int = 1000, stream: bool = False, stop: str | None = None
+    ) -> httpx.Response:
         """One chat completion, whatever comes of it."""
         messages = [{"role": "user", "content": content}]
-        body = {"model": "echo", "messages": messages, "max_tokens": max_tokens, "stream": stream}
+        body = {"model": "echo", "messages": messages, "max_tokens": max_tokens, "stream": stream, "stop": stop}
         return self._client.post("/chat/completions", json=body)
 
     def receipt(self, answer: httpx.Response) -> Receipt:

@@ -196,12 +196,18 @@ def test_half_a_hello_keeps_nobody_from_being_served(place: Place, tmp_path: Pat
         assert (receipt.node_id, receipt.failed_attempts) == (place.honest.node_id, ())
 
 
-def test_an_empty_answer_is_not_paid(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "reason"), [(None, "empty_answer"), ("\n", "stopped_at_once")])
+def test_an_empty_answer_is_not_paid_and_counts_unless_the_callers_stop_may_have_ended_it(
+    place: Place, tmp_path: Path, stop: str | None, reason: str
+) -> None:
     with cheating(place, tmp_path, "empty-answer") as cheat:
         cheat.wait_for("quoting")
-        receipt = place.receipt(place.ask())
-        assert receipt.node_id == cheat.node_id
+        receipt = place.receipt(place.ask(stop=stop))
+        assert (receipt.node_id, receipt.reason) == (cheat.node_id, reason)
         assert (receipt.payment_amount, receipt.charge_amount) == ("0.000000 USDC", "0.000000 USDC")
+        state = place.state()
+        quality_bps = state.quality.standing(cheat.node_id, state.terms).quality_bps
+        assert (quality_bps < state.terms.prior_bps) == (stop is None)
 
 
 def test_a_decline_that_blames_the_request_does_not_keep_the_caller_from_the_honest_node(

@@ -40,6 +40,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     award: Award
     shortened: bool
+    may_be_empty: bool
     accepted: bool
     outcome: Outcome
     reason: str
@@ -76,7 +77,7 @@ def meter(  # noqa: PLR0911 - one line per way a job can end
     if is_absurd(proof, evidence.award, limits):
         return Metered(evidence.outcome, "usage_absurd", absurd=True)
     if evidence.delivery.delivered_bytes == 0:
-        return Metered(evidence.outcome, "empty_answer" if evidence.outcome == "completed" else "nothing_delivered")
+        return Metered(evidence.outcome, _why_empty(evidence))
     return _within_bounds(evidence, proof, limits)
 
 
@@ -108,6 +109,12 @@ def judged_attempts(job: Job, metered: Metered) -> tuple[FailedAttempt, ...]:
 
 def _decline(reason: str, *, needed: int, context_length: int) -> str:
     return "false_decline" if reason == "context_length_exceeded" and needed <= context_length else reason
+
+
+def _why_empty(evidence: Evidence) -> str:
+    if evidence.outcome != "completed":
+        return "nothing_delivered"
+    return "stopped_at_once" if evidence.may_be_empty else "empty_answer"
 
 
 def _within_bounds(evidence: Evidence, proof: Proof, limits: MeteringLimits) -> Metered:

@@ -20,9 +20,9 @@ from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
 
 FINDINGS: Final = frozenset({
     "invalid_proof", "response_mismatch", "usage_absurd", "usage_missing", "usage_cut", "usage_recounted", "prompt_cut",
-    "credit_limit", "empty_answer",
+    "credit_limit", "empty_answer", "stopped_at_once",
 })  # fmt: skip
-"""Reasons that only the enclave finds, out of what the node signed. By the word of a host they would convict anyone."""
+"""Reasons that only the enclave finds, out of what the node signed. A host's word would convict anyone, or clear."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -52,6 +52,7 @@ class SettlementOffice:
         evidence = Evidence(
             award=job.award,
             shortened=job.shortened,
+            may_be_empty=job.request.may_be_empty,
             accepted=job.phase is not Phase.AWARDED,
             outcome=command.outcome,
             reason=reason_of_host(command.reason),

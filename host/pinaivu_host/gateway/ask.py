@@ -48,6 +48,7 @@ class Ask:
 
     `forwarded` is what a node gets of it. `max_tokens` is over all `choices` together, 0 where the caller set no limit.
     `needs` are sorted. `keeps_logprobs` says that log-probabilities are kept to the end, `stream` that they need not.
+    `may_be_empty` says that its stop sequences may end an answer before it begins.
     `content_param` is the parameter that has what the model is to read, and at fault where that is too long.
     """
 
@@ -60,6 +61,7 @@ class Ask:
     stream: bool = False
     keeps_logprobs: bool = False
     has_tier: bool = False
+    may_be_empty: bool = False
     content_param: str = "messages"
 
     def new_answer(self) -> Answer:

@@ -23,4 +23,5 @@ def read_chat(body: dict[str, Any]) -> Ask:
         stream=bool(chat.stream),
         keeps_logprobs=shape.with_logprobs and not chat.stream,
         has_tier=chat.service_tier is not None,
+        may_be_empty=bool(chat.stop),
     )

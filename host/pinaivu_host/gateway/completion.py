@@ -39,6 +39,7 @@ def read_completion(body: dict[str, Any]) -> Ask:
         max_tokens=(asked.max_tokens or MAX_TOKENS_DEFAULT) * asked.choices,
         choices=asked.choices,
         stream=bool(asked.stream),
+        may_be_empty=bool(asked.stop),
         content_param="prompt",
     )
 

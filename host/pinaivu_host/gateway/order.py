@@ -52,6 +52,7 @@ def make_order(request_id: str, body: bytes, ask: Ask, caller: Caller) -> Order:
         request_bytes=len(forwarded),
         max_tokens=min(ask.max_tokens, TOKENS_MAX),
         needs=ask.needs,
+        may_be_empty=ask.may_be_empty,
     )
     envelope = Envelope(request_id, now_ms() // 1000, ask.model, service_tier=ask.has_tier)
     return Order(command, forwarded, salt, caller, ask, envelope)

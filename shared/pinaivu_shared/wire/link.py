@@ -23,7 +23,7 @@ from pinaivu_shared.wire.link_boot import (
 )
 from pinaivu_shared.wire.link_message import LinkMessage
 
-LINK_PROTOCOL: Final = 4
+LINK_PROTOCOL: Final = 5
 MAX_FRAME_BYTES: Final = 1 << 20
 
 Commitment = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
@@ -136,7 +136,8 @@ class OpenJob(LinkMessage, frozen=True):
     """Host: hold an auction for this request, on credit of this account.
 
     `request_bytes` is the canonical length of the forwarded part. `max_tokens` 0 means up to the context's end, and is
-    over all choices together. `needs` are sorted; only nodes whose quote has them all are eligible.
+    over all choices together. `needs` are sorted; only nodes whose quote has them all are eligible. `may_be_empty` says
+    that the caller's own stop sequences may end the answer before its first character.
     """
 
     request_id: RequestId
@@ -147,6 +148,7 @@ class OpenJob(LinkMessage, frozen=True):
     request_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
     max_tokens: Tokens
     needs: Capabilities
+    may_be_empty: bool
 
 
 class Awarded(LinkMessage, frozen=True):
