@@ -87,21 +87,24 @@ class JobServer:
 
 
 async def _hear(reader: asyncio.StreamReader, line: WorkerLine) -> None:
-    """What the worker says while its job runs. A worker that is gone has no caller any more."""
-    while (raw := await read_frame(reader)) is not None:
-        match FROM_WORKER.decode(raw):
-            case Taken():
-                line.taken()
-            case Left(reason):
-                line.leave(reason)
-            case _:
-                break
+    """What the worker says while its job runs. A worker that is gone, or makes no sense, has no caller any more."""
+    try:
+        while (raw := await read_frame(reader)) is not None:
+            match FROM_WORKER.decode(raw):
+                case Taken():
+                    line.taken()
+                case Left(reason):
+                    line.leave(reason)
+                case _:
+                    break
+    except (PeerError, msgspec.DecodeError):
+        logger.exception("a worker makes no sense")
     line.leave("client_disconnected")
 
 
 def _order(submit: Submit, caller: Caller) -> Order:
-    """As far as it matters for running the job: how its answer is shown is the worker's business."""
-    command = submit.command
+    """As far as it matters for running the job: how its answer is shown is the worker's business, who pays is not."""
+    command = msgspec.structs.replace(submit.command, account=caller.account_id)
     ask = Ask(
         model=command.model,
         forwarded={},

@@ -72,7 +72,7 @@ class Complete(WorkerMessage, frozen=True):
 
 
 class Fail(WorkerMessage, frozen=True):
-    """Host: an error, by its row in `errors.TABLE`. Answered by `Taken`."""
+    """Host: an error, by its row in `error_table.TABLE`. Answered by `Taken`."""
 
     row: int
     message: str
