@@ -7,12 +7,14 @@ and any number of connections.
 import asyncio
 from typing import Any, Final
 
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from pinaivu_host.gateway.error_table import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
+from pinaivu_host.gateway.error_table import HEAD_TOO_LARGE, INVALID_REQUEST, TOO_MANY_CONNECTIONS
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import JSON
 from pinaivu_host.gateway.order import new_request_id
+from pinaivu_host.http_versions import RequestParser, without_chunks
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024
@@ -31,6 +33,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **named)
+        self.parser: RequestParser = RequestParser(self, self._should_upgrade)
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -61,11 +64,15 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """From the parser: the head is there."""
+        if self.parser.declines_upgrade():
+            return
         self._forget_head()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """From the parser: so is the body. If the answer came before it, the connection is idle only now."""
+        if self.parser.declines_upgrade():
+            return
         super().on_message_complete()
         if self._awaits_head():
             self._forget_head()
@@ -75,6 +82,17 @@ class BoundedHttp(HttpToolsProtocol):
         """From the parser: the connection is another protocol's from here on, and no longer idle by HTTP's measure."""
         self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """From the parser: what came is no request."""
+        told = f"{msg} Send HTTP/1.1, without TLS unless the address begins with https."
+        self._refuse(ApiError(INVALID_REQUEST, told, headers=(("connection", "close"),)))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """From uvicorn: a request's turn has come."""
+        if cycle.scope["http_version"] == "1.0":
+            app = without_chunks(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def _awaits_head(self) -> bool:
         """Whether bytes are owed, with no timer of uvicorn's for them: not while idle, answering, closing, upgraded."""
