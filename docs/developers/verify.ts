@@ -5,8 +5,9 @@
 // prints one JSON object and exits 0 (valid), 1 (not valid, `check` says why) or 2 (there is nothing to judge).
 
 import { readFileSync } from "node:fs";
-import { parseTrust, verifyBundle, type Choice } from "./verify/bundle.ts";
-import type { Json } from "./verify/canonical.ts";
+import { choicesOf } from "./verify/answer.ts";
+import { parseTrust, verifyBundle } from "./verify/bundle.ts";
+import { parseUnambiguous, type Json } from "./verify/canonical.ts";
 import { Refused } from "./verify/shapes.ts";
 
 class Unreadable extends Error {}
@@ -20,7 +21,7 @@ function readable<T>(read: () => T): T {
 }
 
 function readText(file: string): string {
-  return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+  return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(readFileSync(file));
 }
 
 function readBundle(file: string): string {
@@ -30,13 +31,10 @@ function readBundle(file: string): string {
   return written;
 }
 
-/** Of an answer of /v1/chat/completions that was not streamed; `pinaivu verify` reads the other kinds as well. */
-function readChoices(file: string): Choice[] {
-  const answer = JSON.parse(readText(file)) as { object?: string; choices?: Choice[] };
-  const choices = answer.object === undefined || answer.object === "chat.completion" ? answer.choices : undefined;
-  const whole = choices?.every((one) => Number.isInteger(one.index) && typeof one.message === "object");
-  if (choices === undefined || whole !== true) throw new Error("no answer of chat completions");
-  return choices;
+function readRequest(file: string): Json {
+  const request = parseUnambiguous(readText(file), "request");
+  if (typeof request !== "object" || request === null || Array.isArray(request)) throw new Error("no request body");
+  return request;
 }
 
 function main([bundleFile, trustFile, requestFile, responseFile]: string[]): number {
@@ -45,8 +43,8 @@ function main([bundleFile, trustFile, requestFile, responseFile]: string[]): num
     const trust = readable(() => parseTrust(readText(trustFile)));
     const written = readable(() => readBundle(bundleFile));
     const opened = {
-      ...(requestFile !== undefined && { request: readable(() => JSON.parse(readText(requestFile)) as Json) }),
-      ...(responseFile !== undefined && { choices: readable(() => readChoices(responseFile)) }),
+      ...(requestFile !== undefined && { request: readable(() => readRequest(requestFile)) }),
+      ...(responseFile !== undefined && { choices: readable(() => choicesOf(readText(responseFile))) }),
     };
     const { receipt, inclusion, opened: commitments } = verifyBundle(written, trust, opened);
     console.log(JSON.stringify({

@@ -248,6 +248,7 @@ def test_requests_and_answers_open_alike(built: Path, tmp_path: Path) -> None:
         {"choices": [{**ANSWER[0], "logprobs": None}]},
         {"choices": [{**ANSWER[0], "finish_reason": "length"}]},
         {"choices": CALLED},
+        {"choices": [{**ANSWER[0], "message": {**ANSWER[0]["message"], "tool_calls": {"0": "pay"}}}]},
     ]
     cases: list[Case] = [(str(opened), GENUINE, opened) for opened in openings]
     cases += [("no salt", Evidence(without_salt, GENUINE.trust), openings[0])]
@@ -320,6 +321,9 @@ def test_the_program_says_what_holds_and_exits_as_ours_does(built: Path, tmp_pat
     assert (status, said["valid"], said["opened_commitments"]) == (0, True, ["request", "response"])
     status, said = ended("tampered", "trust")
     assert (status, said["valid"], said["check"]) == (1, False, "receipt signature")
-    for names in (("error", "trust"), ("bundle", "request"), ("missing", "trust"), ()):
+    (tmp_path / "twice").write_text('{"model": "a", "model": "b"}')
+    (tmp_path / "list").write_text("[]")
+    requests = [("bundle", "trust", name) for name in ("twice", "list")]
+    for names in (("error", "trust"), ("bundle", "request"), ("missing", "trust"), (), *requests):
         status, said = ended(*names)
         assert (status, said["error"]) == (2, "unreadable")

@@ -35,11 +35,20 @@ def run_node(command: list[Any], folder: Path) -> subprocess.CompletedProcess[st
 
 def judge_all(built: Path, cases: list[dict[str, Any]], folder: Path) -> list[str]:
     """What the compiled verifier says of each case: "valid", or the check that failed."""
-    (folder / "cases.json").write_text(json.dumps(cases))
-    ended = run_node(
-        ["node", Path(__file__).with_name("verify_cases.mjs"), built / "verify/bundle.js", folder / "cases.json"],
-        folder,
-    )
-    assert ended.returncode == 0, ended.stderr
-    verdicts: list[str] = json.loads(ended.stdout)
+    verdicts: list[str] = _run_cases("verify_cases.mjs", built / "verify/bundle.js", cases, folder)
     return verdicts
+
+
+def read_all(built: Path, answers: list[str], folder: Path) -> list[list[dict[str, Any]] | None]:
+    """The choices that the compiled verifier reads in the text of each answer, None where it refuses it."""
+    found: list[list[dict[str, Any]] | None] = _run_cases(
+        "answer_cases.mjs", built / "verify/answer.js", answers, folder
+    )
+    return found
+
+
+def _run_cases(program: str, module: Path, cases: list[Any], folder: Path) -> Any:
+    (folder / "cases.json").write_text(json.dumps(cases))
+    ended = run_node(["node", Path(__file__).with_name(program), module, folder / "cases.json"], folder)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)

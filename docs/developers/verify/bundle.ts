@@ -3,7 +3,7 @@
 import { createPublicKey, verify, X509Certificate, type KeyObject } from "node:crypto";
 import { requireConfiguration, requireImage, verifyDocument } from "./attestation.ts";
 import { AWS_ROOT } from "./aws_root.ts";
-import { bytesOf, digestOf, fromBase64, hash, parseEvidence, type Json } from "./canonical.ts";
+import { bytesOf, digestOf, fromBase64, hash, isEmpty, parseEvidence, type Json } from "./canonical.ts";
 import { checkPolicy, ed25519Key, parseVkey, verifyInclusion, type Inclusion, type LogTrust } from "./log_proof.ts";
 import { isBundle, isProof, isTrust, Refused, ensure, type Bundle, type Receipt, type Transcript, type Trust } from "./shapes.ts";
 
@@ -194,11 +194,10 @@ function openCommitments({ receipt, opening }: Bundle, { request, choices }: Ope
 
 /** Only index, finish reason, and role, content and tool calls of the message are committed to. */
 function essentialChoice({ index, message, finish_reason }: Choice): Json {
-  const calls = message["tool_calls"];
-  const hasCalls = Array.isArray(calls) && calls.length > 0;
-  const content = message["content"] || (hasCalls ? undefined : "");
-  const kept = { role: "assistant", ...(hasCalls && { tool_calls: calls }), ...(content !== undefined && { content }) };
-  return { index, message: kept, finish_reason: finish_reason ?? null };
+  const { tool_calls = null, content = null } = message;
+  const calls = isEmpty(tool_calls) ? {} : { tool_calls };
+  const text = !isEmpty(content) ? { content } : isEmpty(calls) ? { content: "" } : {};
+  return { index, message: { role: "assistant", ...calls, ...text }, finish_reason: finish_reason ?? null };
 }
 
 function p256Key(spki: Buffer): KeyObject {

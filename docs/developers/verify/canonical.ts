@@ -1,7 +1,7 @@
 // Bytes that are signed and hashed: RFC 8785 JSON, SHA-256 digests, canonical base64, and reading JSON strictly.
 
 import { createHash } from "node:crypto";
-import { Refused, ensure } from "./shapes.ts";
+import { ensure } from "./shapes.ts";
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 
@@ -32,19 +32,33 @@ export function fromBase64(written: string, check: string, strict = true): Buffe
   return raw;
 }
 
-/** JSON.parse keeps the last of two equal names, so readers could see different things: such a text is refused. */
+/** Evidence has integers only, so that nobody's floats round them. */
 export function parseEvidence(written: string, check: string): Json {
+  return parseUnambiguous(written, check, (token) => /^-?\d+$/.test(token));
+}
+
+/** JSON.parse keeps the last of two equal names, so readers could see different things: such a text is refused. */
+export function parseUnambiguous(written: string, check: string, isNumber = isInRange): Json {
   const value = JSON.parse(written) as Json;
   const names: Set<string>[] = [];
   for (const [token, quoted, colon] of written.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]|-?\d[\d.eE+-]*/g)) {
     if (token === "{") names.push(new Set());
     else if (token === "}") names.pop();
-    else if (quoted === undefined) ensure(/^-?\d+$/.test(token), check, `${token.slice(0, 32)} is not an integer`);
-    else if (colon !== undefined) {
-      const name = JSON.parse(quoted) as string;
-      if (names.at(-1)!.has(name)) throw new Refused(check, `the name ${quoted.slice(0, 64)} stands twice`);
-      names.at(-1)!.add(name);
+    else if (quoted === undefined) ensure(isNumber(token), check, `${token.slice(0, 32)} is no number that may stand here`);
+    else {
+      const text = JSON.parse(quoted) as string;
+      ensure(text.isWellFormed(), check, `${quoted.slice(0, 64)} has half a surrogate pair`);
+      if (colon === undefined) continue;
+      ensure(!names.at(-1)!.has(text), check, `the name ${quoted.slice(0, 64)} stands twice`);
+      names.at(-1)!.add(text);
     }
   }
   return value;
 }
+
+/** Integers have no range in JSON; what else there is must fit a double. */
+const isInRange = (token: string): boolean => /^-?\d+$/.test(token) || Number.isFinite(Number(token));
+
+/** What an answer may leave out, or say without meaning anything by it. */
+export const isEmpty = (value: Json | undefined): boolean =>
+  !value || (typeof value === "object" && Object.keys(value).length === 0);

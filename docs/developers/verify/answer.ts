@@ -1,0 +1,196 @@
+// From an answer as its caller got it, streamed or not, to the choices that its receipt commits to. Shapes are those of
+// OpenAI's API, and docs/verifying.md has the table. What two readers could read differently is refused.
+
+import type { Choice } from "./bundle.ts";
+import { isEmpty, parseUnambiguous, type Json } from "./canonical.ts";
+import { Refused, ensure } from "./shapes.ts";
+
+type Fields = { [name: string]: Json };
+type Call = { id: string; type: "function"; function: { name: string; arguments: string } };
+type Joined = { index: number; message: { role: string; content: string; tool_calls?: Call[] }; finish_reason: Json };
+
+const ANSWER = "answer";
+const ENDED = ["response.completed", "response.incomplete"];
+const TOLD = /^response\.(output_text|function_call_arguments|output_item)\.(added|delta|done)$/;
+const INCOMPLETE: Fields = { max_output_tokens: "length", content_filter: "content_filter" };
+
+/** Of the text of an answer, JSON or server-sent events; throws Refused, or SyntaxError for what is no JSON. */
+export function choicesOf(text: string): Choice[] {
+  if (/^[^\S\ufeff]*(?:data:|event:|:)/.test(text)) return choicesOfEvents(eventsOf(text));
+  return choicesOfAnswer(fieldsOf(parseUnambiguous(text, ANSWER)));
+}
+
+/** Of the events of a stream, as SDKs give them: chunks of a chat or of a text completion, or those of a response. */
+export function choicesOfEvents(events: readonly unknown[]): Choice[] {
+  const read = events.map(fieldsOf);
+  const end = read.findIndex(({ type }) => ENDED.includes(textOf(type ?? "")));
+  if (end === -1) return joinChunks(read);
+  ensure(end === read.length - 1, ANSWER, "something follows the end of the response");
+  const response = fieldsOf(read[end]!.response);
+  checkTold(read.slice(0, end), listOf(response.output).map(fieldsOf));
+  return choicesOfAnswer(response);
+}
+
+/** Fields of two kinds are refused: its caller saw those of one, and `object`, which says the kind, is seen by few. */
+function choicesOfAnswer(answer: Fields): Choice[] {
+  const { object: kind = "chat.completion" } = answer;
+  const shown = ["choices", "data", "output"].filter((name) => Object.hasOwn(answer, name));
+  ensure(shown.length < 2, ANSWER, `has both ${shown.join(" and ")}`);
+  if (kind === "response") return [ofResponse(answer)];
+  if (kind === "list") return [ofEmbeddings(listOf(answer.data).map(fieldsOf))];
+  ensure(kind === "chat.completion" || kind === "text_completion", ANSWER, "no completion, embeddings or response");
+  return listOf(answer.choices).map(fieldsOf).map(({ index, message, text, finish_reason = null }) => {
+    ensure(message === undefined || text === undefined, ANSWER, "a choice has both a message and a text");
+    const whole = kind === "chat.completion" ? fieldsOf(message) : said(textOf(text));
+    return { index: integerOf(index), message: whole, finish_reason };
+  });
+}
+
+/** One choice: the JSON array of the vectors, each as base64 of little-endian float32. */
+function ofEmbeddings(data: Fields[]): Choice {
+  const vectors = data.toSorted((one, other) => integerOf(one.index) - integerOf(other.index));
+  ensure(vectors.every(({ index }, place) => index === place), ANSWER, "the vectors are not numbered from 0 on");
+  const content = vectors.map(({ embedding }) => typeof embedding === "string" ? embedding : packed(listOf(embedding)));
+  return { index: 0, message: said(JSON.stringify(content)), finish_reason: "stop" };
+}
+
+function packed(numbers: Json[]): string {
+  const raw = Buffer.alloc(4 * numbers.length);
+  numbers.forEach((number, place) => {
+    const held = typeof number === "number" && Number.isFinite(Math.fround(number));
+    ensure(held, ANSWER, "a vector has what is no number of 32 bits");
+    raw.writeFloatLE(number, 4 * place);
+  });
+  return raw.toString("base64");
+}
+
+/** One choice: its texts joined, its calls. What else there is, such as reasoning, is not committed to. */
+function ofResponse(response: Fields): Choice {
+  const output = listOf(response.output).map(fieldsOf);
+  const texts = output.filter(({ type }) => type === "message").flatMap(textsOf).map(({ text }) => textOf(text));
+  const called = output.filter(({ type }) => presentOf(type) === "function_call");
+  const calls = called.map(({ call_id: id, name, arguments: given }) =>
+    ({ id: presentOf(id), type: "function", function: { name: presentOf(name), arguments: presentOf(given) } }));
+  const message = { ...said(texts.join("")), ...(calls.length > 0 && { tool_calls: calls }) };
+  return { index: 0, message, finish_reason: finishReason(response, calls.length > 0) };
+}
+
+/** A response says it only where it does not follow from the rest. */
+function finishReason({ status, incomplete_details: details, finish_reason: told }: Fields, called: boolean): string {
+  if (status === "incomplete") return textOf(INCOMPLETE[textOf(fieldsOf(details).reason)]);
+  ensure(status === "completed", ANSWER, "its status is neither completed nor incomplete");
+  if (told === undefined || told === null) return called ? "tool_calls" : "stop";
+  ensure(told === "stop" || told === "tool_calls", ANSWER, "is completed, and its finish_reason says that it is not");
+  return told;
+}
+
+/** The texts in an item of a response, each with its place there. */
+function textsOf(item: Fields): { part: number | "arguments"; text: Json }[] {
+  if (presentOf(item.type) === "function_call") return [{ part: "arguments", text: presentOf(item.arguments) }];
+  if (item.type !== "message") return [];
+  return listOf(item.content).map(fieldsOf).flatMap(({ type, text }, part) =>
+    presentOf(type) === "output_text" ? [{ part, text: presentOf(text) }] : []);
+}
+
+/** What was told before the end is what the end says; a stream without pieces tells nothing else. */
+function checkTold(events: Fields[], output: Fields[]): void {
+  const key = (index: Json, part: Json): string => JSON.stringify([index, part]);
+  const placed = (item: Fields, index: Json) => textsOf(item).map((one) => [key(index, one.part), one.text] as const);
+  const wholes = new Map(output.flatMap(placed));
+  const pieces = new Map<string, string>();
+  const requireSame = (place: string, text: Json): void =>
+    ensure(wholes.get(place) === text, ANSWER, `the pieces at ${place} are not what the response says at its end`);
+  for (const event of events) {
+    ensure(event.choices === undefined, ANSWER, "chunks of a chat among the events of a response");
+    const { output_index: index = 0, content_index: number = 0 } = event;
+    const [, told, step] = TOLD.exec(String(event.type)) ?? [];
+    const place = key(index, told === "output_text" ? integerOf(number) : "arguments");
+    if (told === "output_item" && step !== "delta") {
+      const [item, end] = [fieldsOf(event.item), fieldsOf(output[integerOf(event.output_index)])];
+      const same = ["type", "name", "call_id"].every((name) => (item[name] ?? null) === (end[name] ?? null));
+      ensure(same, ANSWER, "an item of the stream is another one in the response at its end");
+      if (step === "done") placed(item, index).forEach(([at, text]) => requireSame(at, text));
+    } else if (step === "delta") pieces.set(place, (pieces.get(place) ?? "") + textOf(event.delta));
+    else if (step === "done") requireSame(place, presentOf(told === "output_text" ? event.text : event.arguments));
+  }
+  const shown = pieces.size === 0 ? [] : [...wholes.keys(), ...pieces.keys()];
+  for (const place of shown) requireSame(place, pieces.get(place) ?? "");
+}
+
+/** Chunks joined by their index. A text completion's `text` stands for a chat's `delta`; a stream has one of them. */
+function joinChunks(events: Fields[]): Choice[] {
+  const choices = new Map<number, Joined>();
+  const kinds = new Set<string>();
+  for (const { type, choices: parts = [] } of events) {
+    ensure(!textOf(type ?? "").startsWith("response."), ANSWER, "the events of a response, which does not end");
+    for (const part of listOf(parts).map(fieldsOf)) {
+      const index = integerOf(part.index);
+      const choice = choices.get(index) ?? { index, message: { role: "assistant", content: "" }, finish_reason: null };
+      choices.set(index, choice);
+      for (const kind of ["delta", "text"]) if (Object.hasOwn(part, kind)) kinds.add(kind);
+      const { text = "", delta = { content: text } } = part;
+      if (!isEmpty(delta)) join(choice.message, fieldsOf(delta));
+      if (!isEmpty(part.finish_reason)) choice.finish_reason = presentOf(part.finish_reason);
+    }
+  }
+  ensure(kinds.size < 2, ANSWER, "chunks of a chat and of a text completion in one stream");
+  ensure(choices.size > 0, ANSWER, "the stream has no end of a response, and no choices");
+  return [...choices.values()].sort((one, other) => one.index - other.index);
+}
+
+/** Tool calls come in pieces, numbered from 0 on. */
+function join(message: Joined["message"], delta: Fields): void {
+  const piece = (value: Json | undefined): string => isEmpty(value) ? "" : textOf(value);
+  message.content += piece(delta.content);
+  const told = isEmpty(delta.tool_calls) ? [] : listOf(delta.tool_calls).map(fieldsOf);
+  for (const { index, id, function: named } of told) {
+    const calls = message.tool_calls ??= [];
+    const place = integerOf(index);
+    if (place === calls.length) calls.push({ id: "", type: "function", function: { name: "", arguments: "" } });
+    const call = calls[place];
+    ensure(call !== undefined, ANSWER, "its tool calls are not numbered from 0 on");
+    const given = isEmpty(named) ? {} : fieldsOf(named);
+    call.id += piece(id);
+    call.function.name += piece(given.name);
+    call.function.arguments += piece(given.arguments);
+  }
+}
+
+/** Lines end in LF or CR LF; what is no data is passed over, as is the closing [DONE], which no data may follow. */
+function eventsOf(text: string): Json[] {
+  const lines = text.split("\n").map((line) => line.replace(/\r$/, ""));
+  ensure(!lines.some((line) => line.includes("\r")), ANSWER, "a carriage return stands alone in the stream");
+  const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ +| +$/g, ""));
+  const told = data.filter((content) => content !== "");
+  const done = told.indexOf("[DONE]");
+  ensure(done === -1 || done === told.length - 1, ANSWER, "data follows the closing [DONE]");
+  return told.slice(0, done === -1 ? told.length : done).map((content) => JSON.parse(content) as Json);
+}
+
+const said = (content: string): Fields => ({ role: "assistant", content });
+
+function presentOf(value: Json | undefined): Json {
+  if (value === undefined) throw new Refused(ANSWER, "a field is missing");
+  return value;
+}
+
+function textOf(value: Json | undefined): string {
+  if (typeof value !== "string") throw new Refused(ANSWER, "what should be a text is none");
+  return value;
+}
+
+function integerOf(value: Json | undefined): number {
+  ensure(Number.isSafeInteger(value), ANSWER, "an index is no integer");
+  return value as number;
+}
+
+function listOf(value: Json | undefined): Json[] {
+  ensure(Array.isArray(value), ANSWER, "what should be a list is none");
+  return value;
+}
+
+function fieldsOf(value: unknown): Fields {
+  const held = typeof value === "object" && value !== null && !Array.isArray(value);
+  ensure(held, ANSWER, "what should be an object is none");
+  return value as Fields;
+}
