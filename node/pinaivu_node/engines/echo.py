@@ -1,9 +1,10 @@
 """The echo engine: a deterministic OpenAI-protocol server for tests and load, as a bare ASGI application.
 
-It answers with the last user message or the prompt, piece by piece, or with a fixed number of words; with a call of a
-function that must be called; with the least that a wanted JSON format takes; with embeddings made of digests. Its
-settings set delays and faults. Prompt tokens are words, completion tokens pieces. With vLLM's `continuous_usage_stats`
-the first event has the prompt's count. `/health` tells how many answers are running.
+It answers with the last user message or the prompt, piece by piece, or with a fixed number of words, up to a stop
+sequence; with a call of a function that must be called, its arguments the least that it takes; with the least that a
+wanted JSON format takes; with embeddings made of digests. Its settings set delays and faults. Prompt tokens are words,
+completion tokens pieces. With vLLM's `continuous_usage_stats` the first event has the prompt's count. `/health` tells
+how many answers are running.
 """
 
 import asyncio

@@ -6,16 +6,16 @@ choices differ.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
+from pinaivu_node.engines.echo_schema import minimal_value
 from pinaivu_node.engines.echo_settings import Fault
 
 _PIECE: Final = re.compile(r"\s*\S+\s*|\s+")
 NO_FAULT: Final = Fault()
-_MINIMAL: Final = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "null": None}
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
@@ -31,6 +31,7 @@ class GenerationBody(msgspec.Struct, kw_only=True):
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    stop: str | list[str] | None = None
 
 
 class ChatBody(GenerationBody, kw_only=True):
@@ -47,13 +48,14 @@ class CompletionBody(GenerationBody, kw_only=True):
 
 
 class EchoAnswer(NamedTuple):
-    """Pieces by choice, or the name of a function to call; why they end; usage at the beginning and the end.
+    """Pieces by choice, or a function to call with arguments; why they end; usage at the beginning and the end.
 
     `top_logprobs` is how many alternatives each piece has, None for no log-probabilities.
     """
 
     choices: list[list[str]]
     call: str
+    arguments: str
     finish_reason: str
     first_usage: dict[str, int] | None
     usage: dict[str, int] | None
@@ -66,8 +68,8 @@ def echo_answer(body: ChatBody | CompletionBody, words: list[str], fault: Fault)
     limits = [limit for limit in (body.max_tokens, body.max_completion_tokens) if limit is not None]
     limit = max(min(limits), 0) if limits else None
     fault = NO_FAULT if limit == 1 else fault
-    call = _called(body)
-    whole = [""] if call else _answered(body) or words or _PIECE.findall(_asked(body))
+    call, arguments = _called(body)
+    whole = [""] if call else _answered(body) or _until_stop(words or _PIECE.findall(_asked(body)), body.stop)
     pieces = whole[:limit]
     reason = "length" if len(pieces) < len(whole) else "tool_calls" if call else "stop"
     choices = [_turned(whole, index)[:limit] for index in range(body.n)] if body.n > 1 else [pieces]
@@ -77,7 +79,7 @@ def echo_answer(body: ChatBody | CompletionBody, words: list[str], fault: Fault)
     wanted = not body.stream or options.get("include_usage") is True
     usage = usage_of(prompt_tokens, len(pieces) * body.n, fault) if wanted else None
     top = body.top_logprobs if isinstance(body, ChatBody) and body.logprobs else None
-    return EchoAnswer(choices, call if pieces else "", reason, first, usage, top, fault)
+    return EchoAnswer(choices, call if pieces else "", arguments, reason, first, usage, top, fault)
 
 
 def usage_of(prompt_tokens: int, completion_tokens: int, fault: Fault) -> dict[str, int] | None:
@@ -92,27 +94,14 @@ def usage_of(prompt_tokens: int, completion_tokens: int, fault: Fault) -> dict[s
     return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
 
 
-def minimal_value(schema: Mapping[str, Any]) -> object:
-    """A value that a plain JSON schema takes: its constant or first alternative, else the least of its type."""
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    kind = schema.get("type", "object")
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    if kind in _MINIMAL:
-        return _MINIMAL[kind]
-    properties = schema.get("properties", {})
-    return {name: minimal_value(properties.get(name, {})) for name in schema.get("required", ())}
-
-
-def _called(body: ChatBody | CompletionBody) -> str:
-    """The function that must be called; empty where none must."""
-    names = [tool.get("function", {}).get("name", "") for tool in body.tools or ()]
-    if body.tool_choice == "required" and names:
-        return str(names[0])
-    named = body.tool_choice.get("function", {}).get("name", "") if isinstance(body.tool_choice, dict) else ""
-    return named if named in names else ""
+def _called(body: ChatBody | CompletionBody) -> tuple[str, str]:
+    """The function that must be called and the least arguments it takes; empty where none must."""
+    functions = [tool.get("function", {}) for tool in body.tools or ()]
+    wanted = body.tool_choice.get("function", {}).get("name") if isinstance(body.tool_choice, dict) else None
+    for function in functions:
+        if function.get("name") and (body.tool_choice == "required" or function["name"] == wanted):
+            return str(function["name"]), json.dumps(minimal_value(function.get("parameters")))
+    return "", ""
 
 
 def _answered(body: ChatBody | CompletionBody) -> list[str]:
@@ -125,6 +114,13 @@ def _answered(body: ChatBody | CompletionBody) -> list[str]:
             return [json.dumps(minimal_value(wanted.get("json_schema", {}).get("schema") or {}))]
         case _:
             return []
+
+
+def _until_stop(pieces: list[str], stop: str | list[str] | None) -> list[str]:
+    """The pieces up to the first of the stop sequences, which may begin inside a piece."""
+    text = "".join(pieces) if stop else ""
+    found = [text.find(one) for one in ([stop] if isinstance(stop, str) else stop or ()) if one in text]
+    return _PIECE.findall(text[: min(found)]) if found else pieces
 
 
 def _turned(pieces: Sequence[str], index: int) -> list[str]:

@@ -38,7 +38,7 @@ class Dialect:
     def pieces(self, answer: EchoAnswer, last: int | None) -> list[bytes]:
         """One event for each of the first `last` pieces, the choices taking turns."""
         if answer.call:
-            return [self._called(answer.call, index) for index in range(len(answer.choices))]
+            return [self._called(answer, index) for index in range(len(answer.choices))]
         length = max(map(len, answer.choices))
         return [
             self._event(index, encode_json(choice[place]), _logprobs(choice[place], answer.top_logprobs))
@@ -77,7 +77,7 @@ class Dialect:
         text, ended = "".join(answer.choices[index]), {"logprobs": None, "finish_reason": answer.finish_reason}
         if not self._chat:
             return {"index": index, "text": text, **ended}
-        called = {"tool_calls": [_call(answer.call, index)]} if answer.call else {}
+        called = {"tool_calls": [_call(answer, index)]} if answer.call else {}
         message = {"role": "assistant", "content": None if called else text, "refusal": None, **called}
         if answer.top_logprobs is not None:
             tokens = [_token(piece, answer.top_logprobs) for piece in answer.choices[index]]
@@ -89,8 +89,8 @@ class Dialect:
             self._head, index, self._before, content, self._after, logprobs,
         )  # fmt: skip
 
-    def _called(self, name: str, index: int) -> bytes:
-        call = encode_json([{"index": 0, **_call(name, index)}])
+    def _called(self, answer: EchoAnswer, index: int) -> bytes:
+        call = encode_json([{"index": 0, **_call(answer, index)}])
         return self._head + b'{"index":%d,"delta":{"tool_calls":%b},"finish_reason":null}]}\n\n' % (index, call)
 
 
@@ -98,8 +98,9 @@ CHAT: Final = Dialect(chat=True)
 COMPLETION: Final = Dialect(chat=False)
 
 
-def _call(name: str, index: int) -> dict[str, Any]:
-    return {"id": f"{_CALL_ID}_{index}", "type": "function", "function": {"name": name, "arguments": "{}"}}
+def _call(answer: EchoAnswer, index: int) -> dict[str, Any]:
+    function = {"name": answer.call, "arguments": answer.arguments}
+    return {"id": f"{_CALL_ID}_{index}", "type": "function", "function": function}
 
 
 def _logprobs(piece: str, top: int | None) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from pinaivu_node.engines.echo_answer import minimal_value
 from pinaivu_node.engines.echo_embeddings import DIMENSIONS, unit_vector
+from pinaivu_node.engines.echo_schema import minimal_value
 from pinaivu_node.engines.events import Finish, Text, ToolCalls
 from pinaivu_node.engines.request import engine_request
 from pinaivu_shared.terms import Capability
@@ -115,12 +115,63 @@ def test_a_function_that_may_be_called_is_not(choice: object) -> None:
             },
             {"ok": False, "more": {"x": {}}},
         ),
+        ({"type": "string", "minLength": 3}, "xxx"),
+        ({"type": "integer", "minimum": 2.5}, 3),
+        ({"type": "integer", "exclusiveMinimum": 0}, 1),
+        ({"type": "array", "items": {"const": "a"}, "minItems": 2}, ["a", "a"]),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, ""),
+        ({"oneOf": [{"enum": [5]}]}, 5),
+        (
+            {"$defs": {"City": {"type": "string"}}, "required": ["c"], "properties": {"c": {"$ref": "#/$defs/City"}}},
+            {"c": ""},
+        ),
+        (
+            {"$defs": {"A": {"required": ["a"]}}, "allOf": [{"$ref": "#/$defs/A"}], "properties": {"a": {"const": 1}}},
+            {"a": 1},
+        ),
+        ({"$ref": "#/nowhere"}, {}),
     ],
 )
 def test_a_schema_is_answered_with_the_least_it_takes(schema: dict[str, Any], value: object) -> None:
     assert minimal_value(schema) == value
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert json.loads(whole(response_format=wanted)["choices"][0]["message"]["content"]) == value
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "hiccup"},
+        {"type": "string", "minLength": -1},
+        {"type": "string", "minLength": 10**9},
+        {"required": "a"},
+        {"allOf": 5},
+        {"$defs": {"A": {"required": ["a"], "properties": {"a": {"$ref": "#/$defs/A"}}}}, "$ref": "#/$defs/A"},
+        {"$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}]}}, "$ref": "#/$defs/A"},
+    ],
+)
+def test_what_is_no_schema_is_400_as_at_other_engines(schema: dict[str, Any]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert ask("", response_format=wanted)[0] == 400
+
+
+def test_a_function_gets_the_least_arguments_that_it_takes() -> None:
+    parameters = {"required": ["city"], "properties": {"city": {"type": "string", "minLength": 1}, "days": {}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
+    (found,) = whole(tools=tools, tool_choice="required")["choices"]
+    (call,) = found["message"]["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "x"}'}
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "tokens"),
+    [("are", "how ", 1), (["you", "w a"], "ho", 1), ("re  y", "how a", 2), ("how", "", 0), (["x"], "how are  you", 3)],
+)
+def test_an_answer_ends_before_a_stop_sequence(stop: object, text: str, tokens: int) -> None:
+    answer = whole(stop=stop)
+    (found,) = answer["choices"]
+    assert (found["message"]["content"], found["finish_reason"]) == (text, "stop")
+    assert answer["usage"]["completion_tokens"] == tokens
 
 
 def test_any_json_object_is_the_empty_one() -> None:
