@@ -76,6 +76,11 @@ async def test_a_slash_too_many_is_404_and_never_a_redirect(town: Town, path: st
         assert "location" not in answer.headers
 
 
+async def test_so_is_the_list_of_models_with_a_slash_and_no_model_without_a_name(town: Town) -> None:
+    body = check_shape(await town.client().get("/v1/models/"), 404, "invalid_request_error", "not_found")
+    assert body["error"]["message"] == "there is no /v1/models/; write it without the slash at its end"
+
+
 async def test_one_connection_too_many_is_told_so_and_closed(openable: Town) -> None:
     town = await reopened(openable, EdgeSettings(connections_max=2, head_s=NEVER_S))
     node = await town.node()  # counts as well

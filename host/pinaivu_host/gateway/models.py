@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
@@ -34,8 +35,10 @@ class Models:
 
     async def one(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """The model named by the path, slashes and colons included."""
-        caller = await authenticate(scope, self._accounts)
         model = scope["path_params"]["model"]
+        if not model:
+            raise HTTPException(404)  # told as every path with a slash too many
+        caller = await authenticate(scope, self._accounts)
         if model not in self._visible(caller):
             message = f"the model {model[:100]!r} is not offered right now, or not to this API key"
             raise ApiError(NO_SUCH_MODEL, message, param="model")
