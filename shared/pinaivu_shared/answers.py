@@ -11,34 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pinaivu_shared.errors import UnreadableError
+from pinaivu_shared.json_fields import Fields, fields_of, list_of, place_of, text_of
 from pinaivu_shared.response_events import check_told
 from pinaivu_shared.sse import assemble_choices
 
 Choices = list[dict[str, Any]]
-_ENDED: Final = frozenset({"response.completed", "response.incomplete"})
+_ENDED: Final = ("response.completed", "response.incomplete")
+_SHOWN: Final = ("choices", "data", "output")
 _COMPLETE: Final = ("stop", "tool_calls")
 _INCOMPLETE: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 def choices_of_answer(answer: Any) -> Choices:  # noqa: ANN401 - any JSON value
     """The choices of an unstreamed answer, for `commitments.response_commitment`; UnreadableError for what is none."""
-    kind = answer.get("object", "chat.completion") if isinstance(answer, dict) else None
     try:
-        match kind:
-            case "chat.completion":
-                return [_choice(one["index"], one["message"], one.get("finish_reason")) for one in answer["choices"]]
-            case "text_completion":
-                return [
-                    _choice(one["index"], _said(one["text"]), one.get("finish_reason")) for one in answer["choices"]
-                ]
-            case "list":
-                return _of_embeddings(answer["data"])
-            case "response":
-                return [_of_response(answer)]
-            case _:
-                raise UnreadableError("answer: neither a completion, nor embeddings, nor a response")
+        return _choices_of(fields_of(answer))
     except (LookupError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
-        raise UnreadableError(f"answer: not of the shape of a {kind}: {error!r}") from error
+        raise UnreadableError(f"answer: not of the shape of an answer: {error!r}") from error
 
 
 def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
@@ -46,22 +35,12 @@ def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
 
     A response stands in the last event as a whole; the pieces before it, which its caller saw first, must say the same.
     """
-    told: list[dict[str, Any]] = []
-    ends: list[dict[str, Any]] = []
-    for event in events:
-        if not isinstance(event, dict):
-            raise UnreadableError("answer: an event of the stream is no JSON object")
-        if ends:
-            raise UnreadableError("answer: something follows the end of the response")
-        (ends if event.get("type") in _ENDED else told).append(event)
     try:
-        if ends:
-            choices = choices_of_answer(ends[0].get("response"))
-            check_told(told, ends[0]["response"]["output"])
-            return choices
-        choices = assemble_choices(told)
+        told = [fields_of(event) for event in events]
+        end = next((place for place, event in enumerate(told) if event.get("type") in _ENDED), None)
+        choices = _joined(told) if end is None else _told_and_ended(told[:end], told[end:])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UnreadableError(f"answer: not the chunks of a stream: {error!r}") from error
+        raise UnreadableError(f"answer: not the events of a stream: {error!r}") from error
     if not choices:
         raise UnreadableError("answer: the stream has no end of a response, and no choices")
     return choices
@@ -93,20 +72,54 @@ def packed_vector(numbers: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
 
 
+def _choices_of(answer: Fields) -> Choices:
+    """Fields of two kinds are refused: its caller saw those of one, and few look at `object`, which says the kind."""
+    shown = [name for name in _SHOWN if name in answer]
+    if len(shown) > 1:
+        raise ValueError(f"has both {' and '.join(shown)}")
+    match answer.get("object", "chat.completion"):
+        case "chat.completion":
+            return [_complete(one, fields_of(one["message"]), other="text") for one in list_of(answer["choices"])]
+        case "text_completion":
+            return [_complete(one, _said(one["text"]), other="message") for one in list_of(answer["choices"])]
+        case "list":
+            return _of_embeddings(list_of(answer["data"]))
+        case "response":
+            return [_of_response(answer)]
+        case _:
+            raise ValueError("neither a completion, nor embeddings, nor a response")
+
+
+def _told_and_ended(told: Sequence[Fields], ends: Sequence[Fields]) -> Choices:
+    if len(ends) > 1:
+        raise ValueError("something follows the end of the response")
+    response = fields_of(ends[0]["response"])
+    check_told(told, [fields_of(item) for item in list_of(response["output"])])
+    return _choices_of(response)
+
+
+def _joined(chunks: Sequence[Fields]) -> Choices:
+    if any(text_of(chunk.get("type") or "").startswith("response.") for chunk in chunks):
+        raise ValueError("the events of a response, which does not end")
+    return assemble_choices(chunks)
+
+
+def _complete(choice: Fields, message: Mapping[str, Any], *, other: str) -> dict[str, Any]:
+    if other in choice:
+        raise ValueError("a choice has both a message and a text")
+    return _choice(place_of(choice["index"]), message, choice.get("finish_reason"))
+
+
 def _choice(index: int, message: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise TypeError("an index is no integer")
     return {"index": index, "message": dict(message), "finish_reason": finish_reason}
 
 
-def _said(text: str) -> dict[str, Any]:
-    if not isinstance(text, str):
-        raise TypeError("a text is no string")
-    return {"role": "assistant", "content": text}
+def _said(text: object) -> dict[str, Any]:
+    return {"role": "assistant", "content": text_of(text)}
 
 
 def _of_embeddings(data: Sequence[Mapping[str, Any]]) -> Choices:
-    in_order = sorted(data, key=lambda one: int(one["index"]))
+    in_order = sorted(data, key=lambda one: place_of(one["index"]))
     if [one["index"] for one in in_order] != list(range(len(data))):
         raise ValueError("the vectors are not numbered from 0 on")
     vectors = (one["embedding"] for one in in_order)

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from pinaivu_shared.json_fields import place_of
+
 _Place = tuple[int, int | None]
 """Places of an item and of its part; a call's arguments are no part."""
 _PIECES: Final = frozenset({"response.output_text.delta", "response.function_call_arguments.delta"})
@@ -28,7 +30,7 @@ def check_told(events: Iterable[Mapping[str, Any]], output: Sequence[Mapping[str
         elif kind in _WHOLE:
             _check_same(said, _place(event), event[_WHOLE[kind]])
         elif kind in _ITEMS:
-            _check_call(event["item"], output[event["output_index"]])
+            _check_call(event["item"], output[place_of(event["output_index"])])
             for place, text in _texts(event["output_index"], event["item"]) if kind == _ITEM_DONE else ():
                 _check_same(said, place, text)
     for place in pieces.keys() | {place for place, text in said.items() if text and pieces}:
@@ -36,8 +38,8 @@ def check_told(events: Iterable[Mapping[str, Any]], output: Sequence[Mapping[str
 
 
 def _place(event: Mapping[str, Any]) -> _Place:
-    part = None if "arguments" in event["type"] else event.get("content_index", 0)
-    return event.get("output_index", 0), part
+    part = None if "arguments" in event["type"] else place_of(event.get("content_index", 0))
+    return place_of(event.get("output_index", 0)), part
 
 
 def _texts(index: int, item: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:

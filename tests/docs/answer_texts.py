@@ -38,8 +38,6 @@ READ = {
     "chunks that were cut short": events(HI, done=False),
     "an error at the end": events(HI, {"error": {"message": "node_failed"}}, done=False),
     "a delta that is null": events(HI, chunk(0, delta=None)),
-    "a name that stands twice in a chunk": events(HI).replace('"index": 0', '"index": 1, "index": 0'),
-    "half a surrogate pair in a chunk": events(chunk(0, delta={"content": "\ud83d"})),
     "all pieces of a response": events(*PIECES, END),
     "a response without pieces": events(END),
     "pieces without their places": events({"type": "response.output_text.delta", "delta": "Hi"},
@@ -123,8 +121,11 @@ REFUSED = {
     "chunks in a response": events(*PIECES, HI, END),
     "an end and more": events(*PIECES, END, text_delta("!")),
     "two ends": events(*PIECES, END, END),
-}
-STRICT = {
+    "a name that stands twice in a chunk": events(HI).replace('"index": 0', '"index": 1, "index": 0'),
+    "half a surrogate pair in a chunk": events(chunk(0, delta={"content": "\ud83d"})),
+    "a kind that is a list": events({"type": ["response.completed"]}, HI),
+    "a chunk whose index is null": events(chunk(None, delta={"content": "Hi"})),  # type: ignore[arg-type]
+    "an item at -1": events(*PIECES, {**item("added", 1, CALL), "output_index": -1}, END),
     "two kinds": json.dumps({**CHAT, "output": [spoken("Hi all")]}),
     "a message and a text": json.dumps({"choices": [{**choice("Hi"), "text": "Hi all"}]}),
     "an end that is a chat": events(
@@ -143,4 +144,4 @@ STRICT = {
     ),
     "no number in a chunk": events(HI, {"created": float("nan")}),
 }
-"""What a caller could take for something else than its commitment opens, or what no service writes."""
+"""What a caller could take for something else than its commitment opens, or what no service writes, among them."""

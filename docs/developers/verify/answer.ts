@@ -42,13 +42,13 @@ function choicesOfAnswer(answer: Fields): Choice[] {
   return listOf(answer.choices).map(fieldsOf).map(({ index, message, text, finish_reason = null }) => {
     ensure(message === undefined || text === undefined, ANSWER, "a choice has both a message and a text");
     const whole = kind === "chat.completion" ? fieldsOf(message) : said(textOf(text));
-    return { index: integerOf(index), message: whole, finish_reason };
+    return { index: placeOf(index), message: whole, finish_reason };
   });
 }
 
 /** One choice: the JSON array of the vectors, each as base64 of little-endian float32. */
 function ofEmbeddings(data: Fields[]): Choice {
-  const vectors = data.toSorted((one, other) => integerOf(one.index) - integerOf(other.index));
+  const vectors = data.toSorted((one, other) => placeOf(one.index) - placeOf(other.index));
   ensure(vectors.every(({ index }, place) => index === place), ANSWER, "the vectors are not numbered from 0 on");
   const content = vectors.map(({ embedding }) => typeof embedding === "string" ? embedding : packed(listOf(embedding)));
   return { index: 0, message: said(JSON.stringify(content)), finish_reason: "stop" };
@@ -94,22 +94,23 @@ function textsOf(item: Fields): { part: number | "arguments"; text: Json }[] {
 
 /** What was told before the end is what the end says; a stream without pieces tells nothing else. */
 function checkTold(events: Fields[], output: Fields[]): void {
-  const key = (index: Json, part: Json): string => JSON.stringify([index, part]);
-  const placed = (item: Fields, index: Json) => textsOf(item).map((one) => [key(index, one.part), one.text] as const);
+  const key = (index: number, part: number | string): string => JSON.stringify([index, part]);
+  const placed = (item: Fields, index: number) => textsOf(item).map((one) => [key(index, one.part), one.text] as const);
   const wholes = new Map(output.flatMap(placed));
   const pieces = new Map<string, string>();
   const requireSame = (place: string, text: Json): void =>
     ensure(wholes.get(place) === text, ANSWER, `the pieces at ${place} are not what the response says at its end`);
   for (const event of events) {
     ensure(event.choices === undefined, ANSWER, "chunks of a chat among the events of a response");
-    const { output_index: index = 0, content_index: number = 0 } = event;
+    const { output_index: at = 0, content_index: number = 0 } = event;
     const [, told, step] = TOLD.exec(String(event.type)) ?? [];
-    const place = key(index, told === "output_text" ? integerOf(number) : "arguments");
+    const index = told === undefined ? 0 : placeOf(at);
+    const place = key(index, told === "output_text" ? placeOf(number) : "arguments");
     if (told === "output_item" && step !== "delta") {
-      const [item, end] = [fieldsOf(event.item), fieldsOf(output[integerOf(event.output_index)])];
+      const [item, end] = [fieldsOf(event.item), fieldsOf(output[placeOf(event.output_index)])];
       const same = ["type", "name", "call_id"].every((name) => (item[name] ?? null) === (end[name] ?? null));
       ensure(same, ANSWER, "an item of the stream is another one in the response at its end");
-      if (step === "done") placed(item, index).forEach(([at, text]) => requireSame(at, text));
+      if (step === "done") placed(item, index).forEach(([held, text]) => requireSame(held, text));
     } else if (step === "delta") pieces.set(place, (pieces.get(place) ?? "") + textOf(event.delta));
     else if (step === "done") requireSame(place, presentOf(told === "output_text" ? event.text : event.arguments));
   }
@@ -124,7 +125,7 @@ function joinChunks(events: Fields[]): Choice[] {
   for (const { type, choices: parts = [] } of events) {
     ensure(!textOf(type ?? "").startsWith("response."), ANSWER, "the events of a response, which does not end");
     for (const part of listOf(parts).map(fieldsOf)) {
-      const index = integerOf(part.index);
+      const index = placeOf(part.index);
       const choice = choices.get(index) ?? { index, message: { role: "assistant", content: "" }, finish_reason: null };
       choices.set(index, choice);
       for (const kind of ["delta", "text"]) if (Object.hasOwn(part, kind)) kinds.add(kind);
@@ -145,7 +146,7 @@ function join(message: Joined["message"], delta: Fields): void {
   const told = isEmpty(delta.tool_calls) ? [] : listOf(delta.tool_calls).map(fieldsOf);
   for (const { index, id, function: named } of told) {
     const calls = message.tool_calls ??= [];
-    const place = integerOf(index);
+    const place = placeOf(index);
     if (place === calls.length) calls.push({ id: "", type: "function", function: { name: "", arguments: "" } });
     const call = calls[place];
     ensure(call !== undefined, ANSWER, "its tool calls are not numbered from 0 on");
@@ -164,7 +165,7 @@ function eventsOf(text: string): Json[] {
   const told = data.filter((content) => content !== "");
   const done = told.indexOf("[DONE]");
   ensure(done === -1 || done === told.length - 1, ANSWER, "data follows the closing [DONE]");
-  return told.slice(0, done === -1 ? told.length : done).map((content) => JSON.parse(content) as Json);
+  return told.slice(0, done === -1 ? told.length : done).map((content) => parseUnambiguous(content, ANSWER));
 }
 
 const said = (content: string): Fields => ({ role: "assistant", content });
@@ -179,8 +180,8 @@ function textOf(value: Json | undefined): string {
   return value;
 }
 
-function integerOf(value: Json | undefined): number {
-  ensure(Number.isSafeInteger(value), ANSWER, "an index is no integer");
+function placeOf(value: Json | undefined): number {
+  ensure(Number.isSafeInteger(value) && Number(value) >= 0, ANSWER, "an index is no integer from 0 on");
   return value as number;
 }
 
