@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,27 @@ def test_bounds_are_in_words_of_json_schema() -> None:
     """Whatever pydantic does not translate it leaves as its own word."""
     words = {"ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of"}
     assert not words & set(keys_of(CONTRACT.document))
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "taken", "refused"),
+    [
+        ("/v1/receipts", "model", "llama3.2:3b", ""),
+        ("/v1/receipts", "model", "x" * 255, "two words"),
+        ("/v1/receipts", "after", "req_" + "0" * 26, "req_8" + "0" * 25),
+        ("/v1/receipts", "api_key_id", "key_0123456789abcdef", "key_0"),
+        ("/v1/usage", "api_key_id", "key_0123456789abcdef", "sk-pnv-x"),
+        ("/v1/usage", "page", "page_86400", "page_"),
+    ],
+)
+async def test_a_parameter_is_declared_in_the_form_that_is_taken(
+    town: Town, path: str, parameter: str, taken: str, refused: str
+) -> None:
+    declared = CONTRACT.document["paths"][path]["get"]["parameters"]
+    (pattern,) = [one["schema"]["pattern"] for one in declared if one["name"] == parameter]
+    for value, status in ((taken, 200), (refused, 400)):
+        assert (await town.client().get(path, params={parameter: value})).status_code == status
+        assert bool(re.search(pattern, value)) == (status == 200)
 
 
 def keys_of(value: Any) -> Iterator[str]:

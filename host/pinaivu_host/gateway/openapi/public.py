@@ -37,6 +37,8 @@ from pinaivu_shared.terms import Outcome
 
 _QUERY: Final = (INVALID_REQUEST, UNSUPPORTED_PARAMETER)
 TIME: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": TIME_S_MAX}
+REQUEST_ID: Final[Schema] = {"type": "string", "pattern": "^req_[0-7][0-9a-hjkmnp-tv-z]{25}$"}
+KEY_ID: Final[Schema] = {"type": "string", "pattern": "^key_[0-9a-f]{16}$"}
 
 
 def _limit(most: int, default: int) -> Parameter:
@@ -77,9 +79,11 @@ ACCOUNT: Final = (
             Parameter("end_time", "Seconds since 1970, the first that does not.", TIME),
             Parameter("bucket_width", "Days are the only one.", {"const": "1d"}),
             Parameter("group_by", "A result for each.", {"type": "array", "items": {"enum": ["model", "api_key_id"]}}),
-            Parameter("api_key_id", "What was asked with this key only.", TEXT),
+            Parameter("api_key_id", "What was asked with this key only.", KEY_ID),
             Parameter("limit", "How many days.", {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}),
-            Parameter("page", "The `next_page` of the page before.", TEXT),
+            Parameter(
+                "page", "The `next_page` of the page before.", {"type": "string", "pattern": "^page_[0-9]{1,12}$"}
+            ),
             Parameter("format", "JSON unless it is csv.", {"enum": ["json", "csv"]}),
         ),
         answers=(
@@ -99,12 +103,12 @@ ACCOUNT: Final = (
         summary="List the account's receipts",
         key="account",
         parameters=(
-            Parameter("model", "Of this model only.", TEXT),
-            Parameter("api_key_id", "What was asked with this key only.", TEXT),
+            Parameter("model", "Of this model only.", {"type": "string", "pattern": "^[!-~]{1,255}$"}),
+            Parameter("api_key_id", "What was asked with this key only.", KEY_ID),
             Parameter("outcome", "With this outcome only.", {"enum": list(get_args(Outcome))}),
             Parameter("since", "Seconds since 1970, the first that counts.", TIME),
             Parameter("until", "Seconds since 1970, the first that does not.", TIME),
-            Parameter("after", "The `last_id` of the page before.", TEXT),
+            Parameter("after", "The `last_id` of the page before.", REQUEST_ID),
             _limit(receipt_list.LISTED_MAX, receipt_list.LISTED_DEFAULT),
         ),
         answers=(Success(ReceiptPage),),
