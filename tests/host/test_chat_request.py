@@ -105,6 +105,7 @@ def test_a_fault_is_told_in_the_words_of_the_api(fields: dict[str, Any], message
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {}}, "tool_choice.type"),
         ({"tool_choice": {"type": "magic"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": {}}}, "tool_choice.type"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tool_choice": 5}, "tool_choice"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),

@@ -18,7 +18,7 @@ def _kind_of(value: object) -> str:
     if isinstance(value, str):
         return "mode"
     kind = value.get("type") if isinstance(value, dict) else None
-    return kind if kind in {"allowed_tools", "custom"} else "function"
+    return kind if isinstance(kind, str) and kind in {"allowed_tools", "custom"} else "function"
 
 
 class JsonSchema(Shape):
