@@ -1,4 +1,7 @@
-"""Property tests have no time limit; `HYPOTHESIS_PROFILE=ci` makes them many and the same every time."""
+"""What holds for all tests: how many examples properties have, and whose log lines nobody wants.
+
+Property tests have no time limit; `HYPOTHESIS_PROFILE=ci` makes them many and the same every time.
+"""
 
 import logging
 import os

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -149,10 +150,12 @@ def _create_key(client: "AdminClient", options: argparse.Namespace) -> int:
 
 
 def _change_key(client: "AdminClient", options: argparse.Namespace) -> int:
-    wanted = _terms(options)
+    key_id, wanted = _key_id(options), _terms(options)
     if options.name:
         wanted["name"] = options.name
-    _print(options, [client.patch(f"/keys/{_key_id(options)}", wanted)], _key_line)
+    if not wanted:
+        raise CallerError("nothing to change: give --name, --models, --expires-in-days or a limit")
+    _print(options, [client.patch(f"/keys/{key_id}", wanted)], _key_line)
     return 0
 
 
@@ -201,11 +204,11 @@ def _key_id(options: argparse.Namespace) -> str:
 
 
 def _key_line(key: "Answer") -> str:
-    parts = [key["key_id"], f"{key['prefix']}…", f"{_state(key):9}", _limits(key), _shown(key["name"])]
+    parts = [key["key_id"], f"{key['prefix']}…", f"{_state(key):9}", _terms_of(key), _shown(key["name"])]
     return "  ".join(part for part in parts if part)
 
 
-def _limits(key: "Answer") -> str:
+def _terms_of(key: "Answer") -> str:
     from pinaivu_shared.money import format_usdc
 
     shown = {
@@ -213,10 +216,14 @@ def _limits(key: "Answer") -> str:
         "tokens_per_minute": "{} tokens/min",
         "concurrent_requests": "{} at once",
     }
-    limits = [text.format(key[name]) for name, text in shown.items() if key[name] is not None]
+    terms = [text.format(key[name]) for name, text in shown.items() if key[name] is not None]
     if key["monthly_budget"] is not None:
-        limits.append(f"{format_usdc(key['monthly_budget'])}/month")
-    return ", ".join(limits)
+        terms.append(f"{format_usdc(key['monthly_budget'])}/month")
+    if key["models"]:
+        terms.append(f"only {_shown(' '.join(key['models']))}")
+    if key["expires_ms"] is not None:
+        terms.append(f"until {datetime.fromtimestamp(key['expires_ms'] / 1000, UTC):%Y-%m-%d %H:%M} UTC")
+    return ", ".join(terms)
 
 
 def _state(key: "Answer") -> str:

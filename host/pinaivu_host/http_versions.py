@@ -13,14 +13,14 @@ from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _OF_UPGRADES: Final = frozenset({b"upgrade", b"http2-settings"})
-Header = tuple[bytes, bytes]
+RawHeader = tuple[bytes, bytes]
 
 
 class Head(Protocol):
     """What the parser's owner has kept of a request's head."""
 
     url: bytes
-    headers: list[Header]
+    headers: list[RawHeader]
 
 
 class RequestParser(httptools.HttpRequestParser):
@@ -79,6 +79,7 @@ def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3A
                 if not has_length:
                     cycle.chunked_encoding = False
             elif message["type"] == "http.response.body" and not has_length:
+                # uvicorn counts down to the length that was stated: each piece is told to it as the rest.
                 cycle.expected_content_length = len(message.get("body", b""))
             await send(message)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pinaivu_shared.errors import UnreadableError
-from pinaivu_shared.json_fields import Fields, fields_of, list_of, place_of, text_of
+from pinaivu_shared.json_fields import Fields, complaint, fields_of, kind_of, list_of, place_of, text_of
 from pinaivu_shared.response_events import check_told
 from pinaivu_shared.sse import assemble_choices
 
@@ -27,7 +27,7 @@ def choices_of_answer(answer: Any) -> Choices:  # noqa: ANN401 - any JSON value
     try:
         return _choices_of(fields_of(answer))
     except (LookupError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
-        raise UnreadableError(f"answer: not of the shape of an answer: {error!r}") from error
+        raise UnreadableError(f"answer: {complaint(error)}") from error
 
 
 def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
@@ -37,10 +37,10 @@ def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
     """
     try:
         told = [fields_of(event) for event in events]
-        end = next((place for place, event in enumerate(told) if event.get("type") in _ENDED), None)
+        end = next((place for place, event in enumerate(told) if kind_of(event) in _ENDED), None)
         choices = _joined(told) if end is None else _told_and_ended(told[:end], told[end:])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UnreadableError(f"answer: not the events of a stream: {error!r}") from error
+        raise UnreadableError(f"answer: {complaint(error)}") from error
     if not choices:
         raise UnreadableError("answer: the stream has no end of a response, and no choices")
     return choices
@@ -99,7 +99,7 @@ def _told_and_ended(told: Sequence[Fields], ends: Sequence[Fields]) -> Choices:
 
 
 def _joined(chunks: Sequence[Fields]) -> Choices:
-    if any(text_of(chunk.get("type") or "").startswith("response.") for chunk in chunks):
+    if any(kind_of(chunk).startswith("response.") for chunk in chunks):
         raise ValueError("the events of a response, which does not end")
     return assemble_choices(chunks)
 
@@ -123,8 +123,15 @@ def _of_embeddings(data: Sequence[Mapping[str, Any]]) -> Choices:
     if [one["index"] for one in in_order] != list(range(len(data))):
         raise ValueError("the vectors are not numbered from 0 on")
     vectors = (one["embedding"] for one in in_order)
-    content = embeddings_content([one if isinstance(one, str) else packed_vector(one) for one in vectors])
+    content = embeddings_content([one if isinstance(one, str) else packed_vector(_numbers(one)) for one in vectors])
     return [_choice(0, _said(content), "stop")]
+
+
+def _numbers(vector: object) -> list[float]:
+    numbers = list_of(vector)
+    if any(isinstance(number, bool) for number in numbers):
+        raise TypeError("a vector has what is no number")
+    return numbers
 
 
 def _of_response(response: Mapping[str, Any]) -> dict[str, Any]:

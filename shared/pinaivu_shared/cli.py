@@ -201,7 +201,7 @@ def _read_choices(name: str) -> list[dict[str, Any]]:
             return choices_of_stream(data_events(text))
         return choices_of_answer(parse_json(text))
     except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error!r}") from error
+        raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error}") from error
 
 
 def _hex(text: str) -> bytes:

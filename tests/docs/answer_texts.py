@@ -38,6 +38,8 @@ READ = {
     "chunks that were cut short": events(HI, done=False),
     "an error at the end": events(HI, {"error": {"message": "node_failed"}}, done=False),
     "a delta that is null": events(HI, chunk(0, delta=None)),
+    "an index with a fraction of zero": json.dumps({"choices": [{**choice("Hi"), "index": 0.0}]}),
+    "kinds that there are not": events({"type": "response.output_item.delta", "delta": 7}, *PIECES, END),
     "all pieces of a response": events(*PIECES, END),
     "a response without pieces": events(END),
     "pieces without their places": events({"type": "response.output_text.delta", "delta": "Hi"},
@@ -123,6 +125,9 @@ REFUSED = {
     "two ends": events(*PIECES, END, END),
     "a name that stands twice in a chunk": events(HI).replace('"index": 0', '"index": 1, "index": 0'),
     "half a surrogate pair in a chunk": events(chunk(0, delta={"content": "\ud83d"})),
+    "a kind that is 0": events({**HI, "type": 0}),
+    "a kind before the end that is 5": events({"type": 5}, *PIECES, END),
+    "a vector with a truth value": json.dumps({"object": "list", "data": [{"index": 0, "embedding": [True]}]}),
     "a kind that is a list": events({"type": ["response.completed"]}, HI),
     "a chunk whose index is null": events(chunk(None, delta={"content": "Hi"})),  # type: ignore[arg-type]
     "an item at -1": events(*PIECES, {**item("added", 1, CALL), "output_index": -1}, END),

@@ -96,7 +96,11 @@ def test_the_readme_leads_from_a_question_to_a_verified_receipt(
     (code,) = blocks((ROOT / "README.md").read_text(), "python")
     commands = blocks(section(ROOT / "README.md", "Verify a receipt"), "sh")
     with running(tmp_path / ".pinaivu", "embedded", nodes=1) as network:
-        exported = {"OPENAI_BASE_URL": network["base_url"], "OPENAI_API_KEY": network["api_key"]}
+        exported = {
+            "OPENAI_BASE_URL": network["base_url"],
+            "OPENAI_API_KEY": network["api_key"],
+            "PINAIVU_TRUST": network["trust"],
+        }
         for name, value in exported.items():
             monkeypatch.setenv(name, value)
         exec(compile(code, "ask.py", "exec"), {})  # noqa: S102 - our own documentation

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -86,7 +87,7 @@ async def test_limits_of_a_key_are_set_shown_changed_and_taken_away(desk: Desk, 
     limits = ("--requests-per-minute", "60", "--concurrent-requests", "4", "--monthly-budget", "5.50", "--models", "m")
     await desk.run("keys", "create", town.account_id, "--name", "ci", *limits)
     key_id = desk.err.split()[-1]
-    line = "full       60 requests/min, 4 at once, 5.500000 USDC/month  ci"
+    line = "full       60 requests/min, 4 at once, 5.500000 USDC/month, only m  ci"
     assert line in await desk.run("keys", "list", town.account_id)
     changed = await desk.run("keys", "change", key_id, "--name", "ci 2", "--monthly-budget", "none", "--models", "none")
     assert changed.endswith("full       60 requests/min, 4 at once  ci 2\n")
@@ -95,6 +96,9 @@ async def test_limits_of_a_key_are_set_shown_changed_and_taken_away(desk: Desk, 
     assert shown["expires_ms"] is not None
     (shown,) = await desk.json("keys", "change", key_id, "--expires-in-days", "none")
     assert (shown["expires_ms"], shown["requests_per_minute"]) == (None, 60)
+    shown_until = await desk.run("keys", "change", key_id, "--expires-in-days", "1")
+    days = (datetime.now(UTC) + timedelta(days=1, minutes=-late) for late in (0, 5))  # midnight may have passed
+    assert any(f", until {day:%Y-%m-%d} " in shown_until for day in days)
 
 
 @pytest.mark.anyio
@@ -105,7 +109,7 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
     key_id = desk.err.split()[-1]
     assert await desk.status_of(api_key) == 200
     assert await desk.status_of(api_key, model="a/b:1") == 403
-    assert f"{key_id}  {api_key[:12]}…  full       ci\n" in await desk.run("keys", "list", town.account_id)
+    assert f"{key_id}  {api_key[:12]}…  full       only m x, until 2" in await desk.run("keys", "list", town.account_id)
     (listed,) = [one for one in await desk.json("keys", "list", town.account_id) if one["key_id"] == key_id]
     assert listed["models"] == ["m", "x"]
     assert await desk.run("keys", "revoke", key_id) == f"{key_id}  revoked\n"
@@ -130,7 +134,8 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
         ("keys", ["create", "acct_1", "--name", "x", "--expires-in-days", "week"], "--expires-in-days: 'week'"),
         ("keys", ["create", "acct_1", "--name", "x", "--permission", "all"], "permission"),
         ("keys", ["revoke", "key_1"], "there is no such key"),
-        ("keys", ["change", "key_1"], "there is no such key"),
+        ("keys", ["change", "key_1", "--name", "x"], "there is no such key"),
+        ("keys", ["change", "key_1"], "nothing to change"),
         ("keys", ["change", "sk-pnv-secret"], "KEY is the key's id"),
         ("keys", ["change", "key_1", "--tokens-per-minute", "x"], "--tokens-per-minute: 'x' is no number"),
         ("keys", ["change", "key_1", "--monthly-budget", "x"], "--monthly-budget: 'x' is no amount"),

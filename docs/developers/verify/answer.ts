@@ -11,7 +11,8 @@ type Joined = { index: number; message: { role: string; content: string; tool_ca
 
 const ANSWER = "answer";
 const ENDED = ["response.completed", "response.incomplete"];
-const TOLD = /^response\.(output_text|function_call_arguments|output_item)\.(added|delta|done)$/;
+const TOLD = ["output_text.delta", "output_text.done", "function_call_arguments.delta", "function_call_arguments.done",
+  "output_item.added", "output_item.done"].map((name) => `response.${name}`);
 const INCOMPLETE: Fields = { max_output_tokens: "length", content_filter: "content_filter" };
 
 /** Of the text of an answer, JSON or server-sent events; throws Refused, or SyntaxError for what is no JSON. */
@@ -103,10 +104,10 @@ function checkTold(events: Fields[], output: Fields[]): void {
   for (const event of events) {
     ensure(event.choices === undefined, ANSWER, "chunks of a chat among the events of a response");
     const { output_index: at = 0, content_index: number = 0 } = event;
-    const [, told, step] = TOLD.exec(String(event.type)) ?? [];
+    const [, told, step] = TOLD.includes(String(event.type)) ? String(event.type).split(".") : [];
     const index = told === undefined ? 0 : placeOf(at);
     const place = key(index, told === "output_text" ? placeOf(number) : "arguments");
-    if (told === "output_item" && step !== "delta") {
+    if (told === "output_item") {
       const [item, end] = [fieldsOf(event.item), fieldsOf(output[placeOf(event.output_index)])];
       const same = ["type", "name", "call_id"].every((name) => (item[name] ?? null) === (end[name] ?? null));
       ensure(same, ANSWER, "an item of the stream is another one in the response at its end");
