@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
@@ -22,6 +23,7 @@ COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 CHAT = {"messages": [{"role": "user", "content": "how are you"}]}
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("first", "second")]
 NAMED = {"type": "function", "function": {"name": "second"}}
+LONG = {"minLength": 3}
 
 
 def whole(path: str = "/v1/chat/completions", settings: str = "", **body: object) -> dict[str, Any]:
@@ -130,6 +132,19 @@ def test_a_function_that_may_be_called_is_not(choice: object) -> None:
             {"a": 1},
         ),
         ({"$ref": "#/nowhere"}, {}),
+        ({"allOf": [{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"required": ["b"]}]}, {"a": 1, "b": {}}),
+        (
+            {"allOf": [{"required": ["a"], "properties": {"a": {"type": "string"}}}], "properties": {"a": LONG}},
+            {"a": "xxx"},
+        ),
+        (
+            {"oneOf": [{"required": ["a"]}], "required": ["b"], "properties": {"a": {"const": 1}, "b": {"const": 2}}},
+            {"a": 1, "b": 2},
+        ),
+        ({"$defs": {"A": {"type": "string", "minLength": 1}}, "$ref": "#/$defs/A", "minLength": 2}, "xx"),
+        ({"allOf": [{"type": "string"}, {"type": "integer"}, {"minimum": 5}]}, 5),
+        ({"type": ["null", "string"], "anyOf": [{"type": "string"}, {"type": "null"}]}, ""),
+        ({"type": "array", "items": {"type": "array", "items": {}, "minItems": 100}, "minItems": 2}, [[{}] * 100] * 2),
     ],
 )
 def test_a_schema_is_answered_with_the_least_it_takes(schema: dict[str, Any], value: object) -> None:
@@ -153,6 +168,42 @@ def test_a_schema_is_answered_with_the_least_it_takes(schema: dict[str, Any], va
 def test_what_is_no_schema_is_400_as_at_other_engines(schema: dict[str, Any]) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert ask("", response_format=wanted)[0] == 400
+
+
+def doubled(of: Callable[[dict[str, str]], dict[str, Any]], levels: int = 16) -> dict[str, Any]:
+    """A schema whose definitions each ask twice for the next."""
+    following = [{"$ref": f"#/$defs/D{level + 1}"} for level in range(levels)]
+    return {"$defs": {f"D{level}": of(reference) for level, reference in enumerate(following)}, "$ref": "#/$defs/D0"}
+
+
+def many(item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1024, "items": item}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        doubled(lambda following: {"required": ["a", "b"], "properties": {"a": following, "b": following}}),
+        doubled(lambda following: {"allOf": [following, following]}),
+        many(many({})),
+        many({"const": "x" * 1000}),
+        many({"required": ["x" * 1000]}),
+        {"allOf": [{"$ref": "#/" + "x" * 1000}] * 100},
+        {"$defs": {"A": {"enum": ["x"] * 1000}}, "allOf": [{"$ref": "#/$defs/A"}] * 100},
+        {"$ref": "#"},
+    ],
+    ids=["values", "parts", "items", "constants", "names", "references", "entries", "itself"],
+)
+def test_a_schema_that_takes_too_many_steps_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError, match="more than 50000 steps"):
+        minimal_value(schema)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert ask("", tools=tools, tool_choice="required")[0] == 400
+
+
+def test_a_schema_may_require_thousands_of_properties() -> None:
+    schema = {"properties": {f"name{number}": {"type": "string"} for number in range(2000)}}
+    assert minimal_value({**schema, "required": list(schema["properties"])}) == dict.fromkeys(schema["properties"], "")
 
 
 def test_a_function_gets_the_least_arguments_that_it_takes() -> None:
