@@ -93,6 +93,8 @@ def _choices_of(answer: Fields) -> Choices:
 def _told_and_ended(told: Sequence[Fields], ends: Sequence[Fields]) -> Choices:
     if len(ends) > 1:
         raise ValueError("something follows the end of the response")
+    if any("choices" in event for event in (*told, *ends)):
+        raise ValueError("chunks of a chat among the events of a response")
     response = fields_of(ends[0]["response"])
     check_told(told, [fields_of(item) for item in list_of(response["output"])])
     return _choices_of(response)

@@ -197,7 +197,7 @@ def _read_choices(name: str) -> list[dict[str, Any]]:
     content = read_evidence(name, 8 * MAX_BUNDLE_BYTES)
     try:
         text = content.decode()
-        if text.lstrip().startswith(("data:", "event:", ":")):
+        if text.lstrip(" \t\r\n").startswith(("data:", "event:", ":")):
             return choices_of_stream(data_events(text))
         return choices_of_answer(parse_json(text))
     except (ValueError, RecursionError) as error:

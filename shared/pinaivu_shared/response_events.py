@@ -21,12 +21,13 @@ def check_told(events: Iterable[Mapping[str, Any]], output: Sequence[Mapping[str
     """
     said = {place: text for index, item in enumerate(output) for place, text in _texts(index, item)}
     pieces: dict[_Place, list[str]] = defaultdict(list)
+    newest = (0, 0)
     for event in events:
-        if "choices" in event:
-            raise ValueError("chunks of a chat among the events of a response")
         kind = event.get("type")
         if kind in _PIECES:
-            pieces[_place(event)].append(event["delta"])
+            place = _place(event)
+            newest = _in_order(newest, place)
+            pieces[place].append(event["delta"])
         elif kind in _WHOLE:
             _check_same(said, _place(event), event[_WHOLE[kind]])
         elif kind in _ITEMS:
@@ -40,6 +41,16 @@ def check_told(events: Iterable[Mapping[str, Any]], output: Sequence[Mapping[str
 def _place(event: Mapping[str, Any]) -> _Place:
     part = None if "arguments" in event["type"] else place_of(event.get("content_index", 0))
     return place_of(event.get("output_index", 0)), part
+
+
+def _in_order(newest: tuple[int, int], place: _Place) -> tuple[int, int]:
+    """The place of the newest text: a caller who shows texts as they come has read them in this order."""
+    index, part = place
+    if part is None:
+        return newest
+    if (index, part) < newest:
+        raise ValueError("the pieces of an earlier text follow those of a later one")
+    return index, part
 
 
 def _texts(index: int, item: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:

@@ -30,11 +30,11 @@ READ = {
     "a number that float32 has not": json.dumps(embeddings([0.1, 16777217, 1e-46])),
     "what ends in CR LF": events(HI, chunk(0, delta={}, finish_reason="stop")).replace("\n", "\r\n"),
     "a comment first": ": keep-alive\n\n" + events(HI),
-    "blank lines first": "\r\n\n \u2028\n" + events(HI),
+    "blank lines first": "\r\n\n" + events(HI),
     "data without a blank": events(HI).replace("data: ", "data:"),
-    "data of nothing after the end": events(HI) + "data:\ndata: \n: bye\n",
+    "data of nothing after the end": events(HI) + "data:\n\ndata: \n\n: bye\n",
     "a CR at the very end": events(HI) + "\r",
-    "another field": "id: 7\nretry: 1\n".join(["event: x\n", events(HI)]),
+    "another field": events(HI).replace("\n\n", "\nid: 7\nretry: 1\n\n", 1),
     "chunks that were cut short": events(HI, done=False),
     "an error at the end": events(HI, {"error": {"message": "node_failed"}}, done=False),
     "a delta that is null": events(HI, chunk(0, delta=None)),
@@ -87,6 +87,30 @@ REFUSED = {
     "[DONE] twice": events(HI) + "data: [DONE]\n\n",
     "a lone CR in a comment": ': x\rdata: {"b": 2}\n\n' + events(HI),
     "two CR": events(HI).replace("\n", "\r\r\n"),
+    "a line that begins with a byte order mark": events(HI) + "\ufeff" + events(HI),
+    "a line that is no field": events(HI) + "dada: {}\n\n",
+    "a field without a colon": events(HI) + "data\n\n",
+    "an event of another name": "event: thread.x\n" + events(HI),
+    "an event of no data's name": events(HI, done=False) + "event: x\n" + events(END),
+    "an end within an event": events(HI, done=False).removesuffix("\n"),
+    "data twice in an event": events(HI).replace("\n\n", "\n", 1),
+    "chunks in the end of a response": events({**END, "choices": HI["choices"]}),
+    "texts in another order": events(
+        text_delta("B is not. ", output_index=1),
+        text_delta("A is safe. "),
+        {"type": "response.completed", "response": response(spoken("A is safe. "), spoken("B is not. "))},
+    ),
+    "a call named twice": asked_for_calls(
+        {"index": 0, "function": {"name": "f"}}, {"index": 0, "function": {"name": "g"}}
+    ),
+    "a call of two ids": asked_for_calls(
+        {"index": 0, "id": "a", "function": {"name": "f"}}, {"index": 0, "id": "b", "function": {}}
+    ),
+    "a call without a name": asked_for_calls({"index": 0, "id": "c"}),
+    "a call of another type": asked_for_calls({"index": 0, "type": "custom", "function": {"name": "f"}}),
+    "a call that is custom as well": asked_for_calls(
+        {"index": 0, "function": {"name": "f"}}, {"index": 0, "custom": {"name": "rm", "input": "-rf"}}
+    ),
     "a chunk over two lines": events(HI).replace('"choices"', '\ndata: "choices"'),
     "a list as an event": events(HI, [7]),
     "only [DONE]": events(),

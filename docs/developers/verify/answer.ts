@@ -17,7 +17,7 @@ const INCOMPLETE: Fields = { max_output_tokens: "length", content_filter: "conte
 
 /** Of the text of an answer, JSON or server-sent events; throws Refused, or SyntaxError for what is no JSON. */
 export function choicesOf(text: string): Choice[] {
-  if (/^[^\S\ufeff]*(?:data:|event:|:)/.test(text)) return choicesOfEvents(eventsOf(text));
+  if (/^[ \t\r\n]*(?:data:|event:|:)/.test(text)) return choicesOfEvents(eventsOf(text));
   return choicesOfAnswer(fieldsOf(parseUnambiguous(text, ANSWER)));
 }
 
@@ -27,6 +27,7 @@ export function choicesOfEvents(events: readonly unknown[]): Choice[] {
   const end = read.findIndex(({ type }) => ENDED.includes(textOf(type ?? "")));
   if (end === -1) return joinChunks(read);
   ensure(end === read.length - 1, ANSWER, "something follows the end of the response");
+  ensure(read.every(({ choices }) => choices === undefined), ANSWER, "chunks of a chat among the events of a response");
   const response = fieldsOf(read[end]!.response);
   checkTold(read.slice(0, end), listOf(response.output).map(fieldsOf));
   return choicesOfAnswer(response);
@@ -101,8 +102,8 @@ function checkTold(events: Fields[], output: Fields[]): void {
   const pieces = new Map<string, string>();
   const requireSame = (place: string, text: Json): void =>
     ensure(wholes.get(place) === text, ANSWER, `the pieces at ${place} are not what the response says at its end`);
+  let newest: readonly [number, number] = [0, 0];
   for (const event of events) {
-    ensure(event.choices === undefined, ANSWER, "chunks of a chat among the events of a response");
     const { output_index: at = 0, content_index: number = 0 } = event;
     const [, told, step] = TOLD.includes(String(event.type)) ? String(event.type).split(".") : [];
     const index = told === undefined ? 0 : placeOf(at);
@@ -112,11 +113,20 @@ function checkTold(events: Fields[], output: Fields[]): void {
       const same = ["type", "name", "call_id"].every((name) => (item[name] ?? null) === (end[name] ?? null));
       ensure(same, ANSWER, "an item of the stream is another one in the response at its end");
       if (step === "done") placed(item, index).forEach(([held, text]) => requireSame(held, text));
-    } else if (step === "delta") pieces.set(place, (pieces.get(place) ?? "") + textOf(event.delta));
-    else if (step === "done") requireSame(place, presentOf(told === "output_text" ? event.text : event.arguments));
+    } else if (step === "delta") {
+      if (told === "output_text") newest = inOrder(newest, [index, placeOf(number)]);
+      pieces.set(place, (pieces.get(place) ?? "") + textOf(event.delta));
+    } else if (step === "done") requireSame(place, presentOf(told === "output_text" ? event.text : event.arguments));
   }
   const shown = pieces.size === 0 ? [] : [...wholes.keys(), ...pieces.keys()];
   for (const place of shown) requireSame(place, pieces.get(place) ?? "");
+}
+
+/** A caller who shows texts as they come has read them in this order. */
+function inOrder(newest: readonly [number, number], place: readonly [number, number]): readonly [number, number] {
+  const later = place[0] > newest[0] || (place[0] === newest[0] && place[1] >= newest[1]);
+  ensure(later, ANSWER, "the pieces of an earlier text follow those of a later one");
+  return place;
 }
 
 /** Chunks joined by their index. A text completion's `text` stands for a chat's `delta`; a stream has one of them. */
@@ -140,34 +150,57 @@ function joinChunks(events: Fields[]): Choice[] {
   return [...choices.values()].sort((one, other) => one.index - other.index);
 }
 
-/** Tool calls come in pieces, numbered from 0 on. */
 function join(message: Joined["message"], delta: Fields): void {
-  const piece = (value: Json | undefined): string => isEmpty(value) ? "" : textOf(value);
-  message.content += piece(delta.content);
+  message.content += pieceOf(delta.content);
   const told = isEmpty(delta.tool_calls) ? [] : listOf(delta.tool_calls).map(fieldsOf);
-  for (const { index, id, function: named } of told) {
-    const calls = message.tool_calls ??= [];
-    const place = placeOf(index);
-    if (place === calls.length) calls.push({ id: "", type: "function", function: { name: "", arguments: "" } });
-    const call = calls[place];
-    ensure(call !== undefined, ANSWER, "its tool calls are not numbered from 0 on");
-    const given = isEmpty(named) ? {} : fieldsOf(named);
-    call.id += piece(id);
-    call.function.name += piece(given.name);
-    call.function.arguments += piece(given.arguments);
-  }
+  for (const piece of told) joinCall(message.tool_calls ??= [], piece);
 }
 
-/** Lines end in LF or CR LF; what is no data is passed over, as is the closing [DONE], which no data may follow. */
+/** A call has its name, and its id, in its first piece only: some clients join what comes later, some replace. */
+function joinCall(calls: Call[], { index, id, type = "function", custom, function: named }: Fields): void {
+  ensure(type === "function" && custom === undefined, ANSWER, "a tool call is none of a function");
+  const given = isEmpty(named) ? {} : fieldsOf(named);
+  const [place, identity, name] = [placeOf(index), pieceOf(id), pieceOf(given.name)];
+  const begins = place === calls.length;
+  ensure((name !== "") === begins && (begins || identity === ""), ANSWER, "a tool call is not named in its first piece, once");
+  if (begins) calls.push({ id: identity, type: "function", function: { name, arguments: "" } });
+  const call = calls[place];
+  ensure(call !== undefined, ANSWER, "its tool calls are not numbered from 0 on");
+  call.function.arguments += pieceOf(given.arguments);
+}
+
+/** Of server-sent events, each with its data in one line. What clients read in different ways is refused. */
 function eventsOf(text: string): Json[] {
   const lines = text.split("\n").map((line) => line.replace(/\r$/, ""));
-  ensure(!lines.some((line) => line.includes("\r")), ANSWER, "a carriage return stands alone in the stream");
-  const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ +| +$/g, ""));
-  const told = data.filter((content) => content !== "");
-  const done = told.indexOf("[DONE]");
-  ensure(done === -1 || done === told.length - 1, ANSWER, "data follows the closing [DONE]");
-  return told.slice(0, done === -1 ? told.length : done).map((content) => parseUnambiguous(content, ANSWER));
+  if (lines.at(-1) === "") lines.pop(); // the end of the last line
+  const events: Json[] = [];
+  let [fields, done] = [new Map<string, string>(), false];
+  for (const line of lines) {
+    const [, name, value = ""] = /^(data|event|id|retry|):([^\r]*)$/.exec(line) ?? [];
+    ensure(line === "" || name !== undefined, ANSWER, `${JSON.stringify(line.slice(0, 32))} is no line of a stream`);
+    ensure(name !== "data" || !fields.has("data"), ANSWER, "an event has several lines of data");
+    if (name !== undefined) fields.set(name, value.replace(/^ +| +$/g, ""));
+    const data = fields.get("data");
+    if (line !== "" || fields.size === 0) continue;
+    if (data) {
+      ensure(!done, ANSWER, "data follows the closing [DONE]");
+      done = data === "[DONE]";
+      if (!done) events.push(namedAs(fields.get("event"), parseUnambiguous(data, ANSWER)));
+    }
+    fields = new Map();
+  }
+  const rest = fields.get("data");
+  ensure(!rest || (rest === "[DONE]" && !done), ANSWER, "the stream ends within an event");
+  return events;
 }
+
+/** Clients look at either of the two. */
+function namedAs(name: string | undefined, event: Json): Json {
+  ensure(!name || fieldsOf(event).type === name, ANSWER, "an event is named otherwise than by its type");
+  return event;
+}
+
+const pieceOf = (value: Json | undefined): string => isEmpty(value) ? "" : textOf(value);
 
 const said = (content: string): Fields => ({ role: "assistant", content });
 
