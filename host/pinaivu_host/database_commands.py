@@ -22,7 +22,8 @@ The host must not run. A log that was continued since the backup would fork: see
 REBUILD = """\
 Make the tables of receipts, and of what keys were charged, anew out of the log's leaves, once the log was checked
 against its checkpoint. One transaction sets right what was wrong. Salts, and which key asked, are in no leaf: they stay
-where a receipt has them already. A host that serves meanwhile waits: stop it where there are many receipts."""
+where a receipt has them already; a receipt without a key counts for no key's budget. A host that serves meanwhile
+waits: stop it where there are many receipts."""
 
 
 def add_backup(commands: Any) -> None:  # noqa: ANN401 - argparse keeps that type to itself
@@ -89,7 +90,7 @@ def rebuild(options: argparse.Namespace) -> int:
         rebuilt = rebuild_database(database.engine)
     finally:
         database.close()
-    print(f"receipts {rebuilt.receipts}")
+    print(f"receipts {rebuilt.receipts}\nreceipts_without_key {rebuilt.without_key}")
     print(f"pinaivu host: rebuilt; {_verdict(rebuilt.log)}", file=sys.stderr)
     return 0
 

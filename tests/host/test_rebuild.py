@@ -63,11 +63,13 @@ async def test_rebuilding_sets_right_what_was_wrong_and_keeps_the_salts(
     before = await office.rows()
     first, second, third = (RECEIPTS.c.request_id == one.request_id for one in receipts)
     invented = {**before[0], "request_id": "req_invented", "leaf_index": 10_000}
+    planted = {**invented, "request_id": "req_planted", "leaf_index": -1 - before[0]["leaf_index"]}
     changes = (
         update(RECEIPTS).where(first).values(charge_micro_usdc=1, account_id=OTHER, leaf_index=20_000),
         update(RECEIPTS).where(second).values(leaf_index=before[0]["leaf_index"]),
         delete(RECEIPTS).where(third),
         RECEIPTS.insert().values(invented),
+        RECEIPTS.insert().values(planted),
     )
     await office.database.write(lambda connection: [connection.execute(change).rowcount for change in changes])
     await office.database.write(rebuild_receipts)
@@ -88,7 +90,7 @@ async def test_the_command_makes_the_tables_anew_out_of_a_log_that_is_whole(
     await office.change(delete(KEY_CHARGES))
     assert host(command) == 0
     said = capsys.readouterr()
-    assert said.out == "receipts 3\n"
+    assert said.out == "receipts 3\nreceipts_without_key 0\n"
     assert said.err.startswith(f"pinaivu host: rebuilt; the log has {len(office.market.leaves)} leaves")
     assert await office.rows() == before
     assert await office.database.read(lambda found: len(found.execute(select(KEY_CHARGES)).all())) == 1

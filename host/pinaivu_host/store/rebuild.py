@@ -27,9 +27,10 @@ _PROJECTED: Final = tuple(name for name in RECEIPTS.c.keys() if name not in _KEP
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How many receipts there are now, and what the log that has them came to."""
+    """How many receipts there are now, how many name no key, and what the log that has them came to."""
 
     receipts: int
+    without_key: int
     log: CheckedLog
 
 
@@ -44,12 +45,14 @@ def rebuild_database(engine: Engine) -> Rebuilt:
             connection.execute(text(f"LOCK TABLE {RECEIPTS.name}, {KEY_CHARGES.name} IN EXCLUSIVE MODE"))
         log = check_log(connection)
         rebuild_receipts(connection)
-        receipts = connection.execute(select(func.count()).select_from(RECEIPTS)).scalar_one()
-    return Rebuilt(receipts, log)
+        counts = select(func.count(), func.count(RECEIPTS.c.key_id)).select_from(RECEIPTS)
+        receipts, with_key = connection.execute(counts).one()
+    return Rebuilt(receipts, receipts - with_key, log)
 
 
 def rebuild_receipts(connection: Connection) -> None:
     """Make the table say what the leaves say, in the caller's transaction; rows of no leaf go."""
+    connection.execute(delete(RECEIPTS).where(RECEIPTS.c.leaf_index < 0))  # somebody's own: no leaf has such an index
     aside = -1 - RECEIPTS.c.leaf_index  # so that no row is in the way of another with its index
     connection.execute(update(RECEIPTS).values(leaf_index=aside))
     for batch in _batches(connection):
