@@ -27,12 +27,14 @@ from pinaivu_host.workers.wire import (
     read_frame,
 )
 from pinaivu_shared.commitments import canonical_bytes, commitment
+from pinaivu_shared.framing import frame
 from pinaivu_shared.wire.link import OpenJob, SettleJob
 
 pytestmark = pytest.mark.anyio
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STRANGE = {
     "garbled": b"\x00\x00\x00\x01\xc1",
+    "no text": frame(b"\x82\xa4type\xa4Left\xa6reason\xa1\xff", max_bytes=100),
     "too long": b"\xff\xff\xff\xff",
     "cut": b"\x00\x00\x00\x09abc",
     "gone": b"",

@@ -54,7 +54,7 @@ class JobServer:
                     await self._count(message, reader)
                 case _:
                     pass
-        except (PeerError, msgspec.DecodeError, ConnectionError):
+        except (PeerError, msgspec.DecodeError, UnicodeDecodeError, ConnectionError):
             logger.exception("a worker broke off")
         finally:
             writer.close()
@@ -97,7 +97,7 @@ async def _hear(reader: asyncio.StreamReader, line: WorkerLine) -> None:
                     line.leave(reason)
                 case _:
                     break
-    except (PeerError, msgspec.DecodeError):
+    except (PeerError, msgspec.DecodeError, UnicodeDecodeError):
         logger.exception("a worker makes no sense")
     line.leave("client_disconnected")
 
