@@ -2,6 +2,7 @@
 # Node.js and npm too, and for curl.
 PYTHON ?= python3
 UV     := 0.13.9
+TEST_PROCESSES ?= 2
 BIN    := .venv/bin
 READY  := .venv/.ready
 CLIENTS := tests/clients/node_modules/.ready
@@ -30,8 +31,8 @@ demo: $(READY)            ## one request, one receipt, one refusal
 	$(BIN)/pinaivu demo
 dev: $(READY)             ## a whole network on this machine, until Ctrl-C
 	$(BIN)/pinaivu dev
-test: lint $(CLIENTS)     ## everything that needs no root
-	$(BIN)/pytest
+test: lint $(CLIENTS)     ## everything that needs no root, in TEST_PROCESSES at once
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 test-market: $(READY)     ## 100,000 jobs among nodes that cheat and a host that lies, every balance recomputed
 	$(BIN)/python -m tests.enclave.long_run
 fuzz: $(READY)            ## 100,000 requests that nobody would write; FUZZ="--requests N --seed N" changes that
