@@ -5,7 +5,7 @@ from typing import Final, cast, get_args
 import msgspec
 
 from pinaivu_node.engines.characters import WholeCharacters, whole
-from pinaivu_node.engines.chunks import Choice, Logprobs, ToolCallPiece
+from pinaivu_node.engines.chunks import Choice, FunctionPiece, Logprobs, ToolCallPiece
 from pinaivu_node.engines.events import EngineError, Event, Finish, FinishReason, Text, ToolCalls
 from pinaivu_shared.wire.node import ToolCallDelta
 
@@ -27,7 +27,7 @@ class ChoiceReader:
         """`top_logprobs` None drops all log-probabilities."""
         self._index, self._limit, self._top_logprobs = index, limit, top_logprobs
         self._characters = WholeCharacters()
-        self._calls: dict[int, _Call] = {}
+        self._calls: list[_Call] = []
         self.pieces, self.over = 0, False
         self.finish: FinishReason | None = None
 
@@ -49,7 +49,7 @@ class ChoiceReader:
     def end(self) -> list[Event]:
         """What was held back of text and arguments, now that nothing follows it."""
         text = self._characters.flush()
-        rests = ((call.place, call.arguments.flush()) for call in self._calls.values())
+        rests = ((call.place, call.arguments.flush()) for call in self._calls)
         calls = tuple(ToolCallDelta(place, arguments=rest) for place, rest in rests if rest)
         return [
             *([Text(text, index=self._index)] if text else []),
@@ -74,16 +74,24 @@ class ChoiceReader:
 
         Some engines give whole calls without an index: each is then a call of its own.
         """
-        index = max(self._calls, default=-1) + 1 if piece.index is None else piece.index
-        arguments = (piece.function.arguments if piece.function else None) or ""
-        if call := self._calls.get(index):  # some engines repeat id and name in every piece
-            return ToolCallDelta(call.place, arguments=call.arguments.push(arguments))
+        index = max((call.index for call in self._calls), default=-1) + 1 if piece.index is None else piece.index
+        function = piece.function or FunctionPiece()
+        own_id, name, arguments = whole(piece.id or ""), whole(function.name or ""), function.arguments or ""
+        call = self._last_at(index, own_id)
+        if call and not call.is_followed_by(own_id, name, arguments):
+            return ToolCallDelta(call.place, arguments=call.push(arguments))
         if len(self._calls) == MAX_TOOL_CALLS:
             raise EngineError("engine_unavailable", f"more than {MAX_TOOL_CALLS} tool calls")
-        if not (name := whole((piece.function.name if piece.function else None) or "")):
+        if not name:
             raise EngineError("engine_unavailable", "a tool call begins without the function's name")
-        call = self._calls[index] = _Call(len(self._calls))
-        return ToolCallDelta(call.place, whole(piece.id or ""), name, call.arguments.push(arguments))
+        call = _Call(len(self._calls), index, own_id, name)
+        self._calls.append(call)
+        return ToolCallDelta(call.place, own_id, name, call.push(arguments))
+
+    def _last_at(self, index: int, own_id: str) -> "_Call | None":
+        """The call of this id among those that the engine gave this index, else the last of them."""
+        calls = [call for call in reversed(self._calls) if call.index == index]
+        return next((call for call in calls if own_id and call.id == own_id), calls[0] if calls else None)
 
     def _shown(self, logprobs: Logprobs | None) -> object:
         """Log-probabilities as they were asked for: engines give alternatives that nobody wanted."""
@@ -95,10 +103,35 @@ class ChoiceReader:
 
 
 class _Call:
-    """A tool call that has begun: its place among them, and its arguments so far."""
+    """A tool call that has begun: its place among them, the engine's index of it, and its arguments so far."""
 
-    def __init__(self, place: int) -> None:
-        self.place, self.arguments = place, WholeCharacters()
+    def __init__(self, place: int, index: int, own_id: str, name: str) -> None:
+        self.place, self.index, self.id, self.name = place, index, own_id, name
+        self.arguments = WholeCharacters()
+        self._written: list[str] = []
+
+    def push(self, arguments: str) -> str:
+        """As much of the arguments as is whole by now and was not before."""
+        self._written.append(piece := self.arguments.push(arguments))
+        return piece
+
+    def is_followed_by(self, own_id: str, name: str, arguments: str) -> bool:
+        """Whether a piece under its index begins another call: some engines give all calls one index.
+
+        Another id does not tell it alone, as some engines give each piece of a call the call's name and a new id.
+        """
+        if not (name and own_id and self.id) or own_id == self.id:
+            return False
+        return name != self.name or (arguments.strip() != "" and self._is_whole())
+
+    def _is_whole(self) -> bool:
+        if not (written := "".join(self._written)).rstrip().endswith("}"):
+            return False  # arguments are an object; most pieces end without one
+        try:
+            msgspec.json.decode(written)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
 
 
 def _finish_reason(told: str) -> FinishReason:

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import trio
 
-from pinaivu_node.engines.events import EngineError, Event, Finish, Text, ToolCalls, Usage
+from pinaivu_node.engines.events import EngineError, Event, Finish, Text, Usage
 from pinaivu_node.engines.openai import OpenAIEngine
 from pinaivu_node.engines.request import engine_request
 from pinaivu_node.engines.sse import MAX_EVENT_BYTES
-from pinaivu_shared.wire.node import ToolCallDelta
 
 from .scripted import ScriptedEngine, chunk, event, head, refused, serving, streamed, usage
 
@@ -97,67 +96,6 @@ async def test_text_that_never_becomes_whole_is_replaced_at_the_end() -> None:
 async def test_reasoning_is_no_part_of_the_answer() -> None:
     thought = chunk(delta={"reasoning": "hm", "reasoning_content": "hm"})
     assert (await ask(*streamed(thought, chunk("a"), STOP)))[0] == [Text("a"), Finish("stop")]
-
-
-@pytest.mark.trio
-async def test_tool_calls_come_whole_or_in_pieces() -> None:
-    def call(**function: str) -> dict[str, Any]:
-        return {"index": 0, "id": "c1", "type": "function", "function": function}
-
-    whole = [chunk(delta={"tool_calls": [call(name="f", arguments="{}")]}), chunk(finish="tool_calls")]
-    assert (await ask(*streamed(*whole)))[0] == [
-        ToolCalls((ToolCallDelta(0, "c1", "f", "{}"),)),
-        Finish("tool_calls"),
-    ]
-    pieces = [
-        chunk(delta={"tool_calls": [call(name="f", arguments="")]}),
-        chunk(delta={"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
-        chunk(finish="function_call"),
-    ]
-    events, _ = await ask(*streamed(*pieces))
-    assert events[1:] == [ToolCalls((ToolCallDelta(0, "", "", "{}"),)), Finish("tool_calls")]
-
-
-@pytest.mark.trio
-async def test_arguments_cut_inside_a_character_arrive_whole_or_replaced() -> None:
-    halves = (b'"gr\xc3"', b'"\xbcn\xf0"')
-    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":%b}}]}}]}\n\n'
-    events, _ = await ask(*streamed(*(call % half for half in halves), STOP))
-    pieces = [piece.arguments for event in events if isinstance(event, ToolCalls) for piece in event.calls]
-    assert pieces == ["gr", "ün", "\ufffd"]
-
-
-@pytest.mark.trio
-async def test_whole_tool_calls_without_an_index_are_calls_of_their_own() -> None:
-    calls = [{"function": {"name": name, "arguments": "{}"}} for name in "fg"]
-    events, _ = await ask(*streamed(chunk(delta={"tool_calls": calls}), STOP))
-    assert events[0] == ToolCalls((ToolCallDelta(0, "", "f", "{}"), ToolCallDelta(1, "", "g", "{}")))
-
-
-@pytest.mark.trio
-async def test_tool_calls_are_numbered_as_they_begin_and_named_once() -> None:
-    def call(index: int, arguments: str) -> dict[str, Any]:
-        return {"index": index, "id": f"c{index}", "function": {"name": f"f{index}", "arguments": arguments}}
-
-    pieces = [chunk(delta={"tool_calls": [call(index, "{")]}) for index in (7, 2)]
-    pieces += [chunk(delta={"tool_calls": [call(2, "}"), call(7, "}")]}), STOP]
-    events, _ = await ask(*streamed(*pieces))
-    assert events[:3] == [
-        ToolCalls((ToolCallDelta(0, "c7", "f7", "{"),)),
-        ToolCalls((ToolCallDelta(1, "c2", "f2", "{"),)),
-        ToolCalls((ToolCallDelta(1, arguments="}"), ToolCallDelta(0, arguments="}"))),
-    ]
-
-
-@pytest.mark.trio
-@pytest.mark.parametrize(
-    ("calls", "why"),
-    [([{"index": 0, "function": {"arguments": "{}"}}], "name"), ([{"function": {"name": "f"}}] * 129, "128")],
-    ids=["nameless", "too many"],
-)
-async def test_calls_that_nobody_could_use_are_the_engines_fault(calls: list[dict[str, Any]], why: str) -> None:
-    error = await failure(*streamed(chunk(delta={"tool_calls": calls}), STOP))
-    assert why in str(error)
 
 
 @pytest.mark.trio
