@@ -32,7 +32,7 @@ demo: $(READY)            ## one request, one receipt, one refusal
 dev: $(READY)             ## a whole network on this machine, until Ctrl-C
 	$(BIN)/pinaivu dev
 test: lint $(CLIENTS)     ## everything that needs no root, in TEST_PROCESSES at once
-	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 test-market: $(READY)     ## 100,000 jobs among nodes that cheat and a host that lies, every balance recomputed
 	$(BIN)/python -m tests.enclave.long_run
 fuzz: $(READY)            ## 100,000 requests that nobody would write; FUZZ="--requests N --seed N" changes that
