@@ -1,5 +1,6 @@
 """A market for each test."""
 
+import msgspec
 import pytest
 
 from .market import Market, Node
@@ -20,3 +21,10 @@ def cheap(market: Market) -> Node:
 def dear(market: Market) -> Node:
     """A node that asks 25,000 / 75,000."""
     return Node(market, "dear").register().quote(25_000, 75_000)
+
+
+@pytest.fixture
+def probation() -> Market:
+    """A market whose new nodes run two jobs at once."""
+    terms = msgspec.structs.replace(Market().configuration.nodes, probation_slots=2)
+    return Market(nodes=terms)

@@ -68,36 +68,6 @@ def test_usage_that_is_missing_is_paid_as_zero_and_not_estimated(
     assert receipt.charge_amount == "0.000000 USDC"
 
 
-def test_an_empty_answer_pays_nothing_and_counts_against_the_node(market: Market, cheap: Node) -> None:
-    before = quality_of(market, cheap)
-    receipt = settled(market, cheap, proof={}, delivery=link.Delivery(0, ANSWER))
-    assert (receipt.payment_amount, receipt.reason) == ("0.000000 USDC", "empty_answer")
-    assert quality_of(market, cheap) < before
-
-
-@pytest.mark.parametrize("claim", [{}, {"completion_tokens": 0}, {"prompt_tokens": 0}], ids=str)
-def test_an_answer_that_the_callers_stop_may_end_at_once_pays_nothing_and_says_nothing_of_the_node(
-    market: Market, cheap: Node, claim: dict[str, int]
-) -> None:
-    before, awarded = quality_of(market, cheap), market.open_job(may_be_empty=True)
-    receipt = market.settle(awarded, cheap, proof=cheap.proof(awarded, **claim), delivery=link.Delivery(0, ANSWER))
-    assert (receipt.outcome, receipt.reason) == ("completed", "stopped_at_once")
-    assert (receipt.payment_amount, receipt.charge_amount) == ("0.000000 USDC", "0.000000 USDC")
-    assert quality_of(market, cheap) == before
-
-
-def test_another_nodes_award_of_the_same_job_may_be_empty_too(market: Market, cheap: Node, dear: Node) -> None:
-    again = market.apply(link.ReportFailure(market.open_job(may_be_empty=True).request_id, 1, "busy"))
-    receipt = market.settle(again, dear, delivery=link.Delivery(0, ANSWER))
-    assert (receipt.node_id, receipt.reason) == (dear.node_id, "stopped_at_once")
-
-
-def test_a_claim_is_absurd_whether_or_not_the_answer_may_be_empty(market: Market, cheap: Node) -> None:
-    awarded = market.open_job(may_be_empty=True)
-    proof = cheap.proof(awarded, completion_tokens=10**6)
-    assert market.settle(awarded, cheap, proof=proof, delivery=link.Delivery(0, ANSWER)).reason == "usage_absurd"
-
-
 def declined(market: Market, *, context_length: int) -> Receipt:
     """A prompt of 400 bytes and an answer of 100 tokens, declined as too long."""
     Node(market, "a").register().quote(context_length=context_length)

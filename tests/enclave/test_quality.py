@@ -28,7 +28,6 @@ from .market import MODEL, OTHER_MODEL, Market, Node
 QUALITY = st.integers(1, 10_000)
 SAMPLE = st.integers(0, 10_000)
 SLOTS = st.integers(1, SLOTS_MAX)
-EMPTY = link.Delivery(0, digest_of(b"answer"))
 
 
 @given(QUALITY, SAMPLE)
@@ -113,13 +112,6 @@ def worked(market: Market, node: Node, times: int = 1, **changes: Any) -> Receip
     return receipt
 
 
-@pytest.fixture
-def probation() -> Market:
-    """A market whose new nodes run two jobs at once."""
-    terms = msgspec.structs.replace(Market().configuration.nodes, probation_slots=2)
-    return Market(nodes=terms)
-
-
 def test_a_new_node_begins_at_the_prior_on_probation(probation: Market) -> None:
     node = Node(probation, "a").register().quote()
     assert (standing(probation, node).quality_bps, standing(probation, node).slots) == (7_500, 2)
@@ -143,35 +135,6 @@ def test_a_failure_lowers_quality_and_slots(probation: Market, reason: str) -> N
 def test_what_is_not_the_nodes_fault_moves_nothing(market: Market, cheap: Node, reason: str) -> None:
     market.settle(market.open_job(), cheap, outcome="failed", reason=reason, proof=None)
     assert standing(market, cheap) == Standing(7_500, 1_024)
-
-
-def test_an_answer_that_the_callers_stop_ended_at_once_moves_nothing(probation: Market) -> None:
-    """Nor does it bring a slot: nothing was answered."""
-    node = Node(probation, "a").register().quote()
-    probation.settle(probation.open_job(may_be_empty=True), node, delivery=EMPTY)
-    assert standing(probation, node) == Standing(7_500, 2)
-
-
-def test_an_empty_answer_that_no_stop_explains_is_a_failure(probation: Market) -> None:
-    node = Node(probation, "a").register().quote()
-    probation.settle(probation.open_job(), node, delivery=EMPTY)
-    assert (standing(probation, node).quality_bps, standing(probation, node).slots) == (7_250, 1)
-
-
-def test_an_empty_answer_is_no_measure_for_others(market: Market) -> None:
-    """It ends at once, and would make everybody look late."""
-    node = Node(market, "a").register().quote()
-    timed(market, node, first_ms=100, generating_ms=1_000)
-    for _ in range(9):
-        market.settle(market.open_job(may_be_empty=True), node, delivery=EMPTY)
-    timed(market, node, first_ms=100, generating_ms=1_000)
-    assert [change.sample_bps for change in standing(market, node).changes] == [10_000, 10_000]
-
-
-def test_the_host_cannot_clear_a_node_that_failed_by_calling_it_stopped_at_once(market: Market, cheap: Node) -> None:
-    market.settle(market.open_job(may_be_empty=True), cheap, outcome="failed", reason="stopped_at_once", proof=None)
-    assert market.receipts()[-1].reason == "node_failed"
-    assert standing(market, cheap).quality_bps == 7_250
 
 
 def test_each_failed_attempt_counts_for_its_own_node(market: Market, cheap: Node, dear: Node) -> None:
