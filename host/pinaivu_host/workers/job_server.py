@@ -20,7 +20,7 @@ from pinaivu_host.gateway.order import Order
 from pinaivu_host.metrics import Metrics
 from pinaivu_host.store.accounts import Accounts, Caller
 from pinaivu_host.workers.sink import WorkerLine, WorkerSink
-from pinaivu_host.workers.wire import FROM_WORKER, Answered, Fail, Left, Over, Submit, Taken, read_frame
+from pinaivu_host.workers.wire import Answered, Fail, Left, Over, Submit, Taken, hear_worker
 from pinaivu_shared.errors import PeerError
 
 logger = logging.getLogger(__name__)
@@ -45,16 +45,14 @@ class JobServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            first = await read_frame(reader)
-            message = None if first is None else FROM_WORKER.decode(first)
-            match message:
-                case Submit():
-                    await self._run(message, reader, writer)
-                case Answered():
-                    await self._count(message, reader)
+            match await hear_worker(reader):
+                case Submit() as submit:
+                    await self._run(submit, reader, writer)
+                case Answered() as answered:
+                    await self._count(answered, reader)
                 case _:
                     pass
-        except (PeerError, msgspec.DecodeError, UnicodeDecodeError, ConnectionError):
+        except (PeerError, ConnectionError):
             logger.exception("a worker broke off")
         finally:
             writer.close()
@@ -62,8 +60,7 @@ class JobServer:
     async def _count(self, answered: Answered, reader: asyncio.StreamReader) -> None:
         """What a worker answered by itself and for others, on its own connection, until it ends."""
         self._metrics.answered(answered.route, answered.status, answered.duration_s)
-        while (raw := await read_frame(reader)) is not None:
-            message = FROM_WORKER.decode(raw)
+        while (message := await hear_worker(reader)) is not None:
             if isinstance(message, Answered):
                 self._metrics.answered(message.route, message.status, message.duration_s)
 
@@ -89,15 +86,15 @@ class JobServer:
 async def _hear(reader: asyncio.StreamReader, line: WorkerLine) -> None:
     """What the worker says while its job runs. A worker that is gone, or makes no sense, has no caller any more."""
     try:
-        while (raw := await read_frame(reader)) is not None:
-            match FROM_WORKER.decode(raw):
+        while (message := await hear_worker(reader)) is not None:
+            match message:
                 case Taken():
                     line.taken()
                 case Left(reason):
                     line.leave(reason)
                 case _:
                     break
-    except (PeerError, msgspec.DecodeError, UnicodeDecodeError):
+    except PeerError:
         logger.exception("a worker makes no sense")
     line.leave("client_disconnected")
 

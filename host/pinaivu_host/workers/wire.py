@@ -13,6 +13,7 @@ import msgspec
 from pinaivu_host.gateway.departure import Reason
 from pinaivu_host.gateway.error_table import TABLE
 from pinaivu_host.gateway.errors import ApiError, Detail
+from pinaivu_shared.errors import PeerError
 from pinaivu_shared.framing import PREFIX_BYTES, announced_bytes, frame
 from pinaivu_shared.wire.link import OpenJob
 from pinaivu_shared.wire.node import Delta
@@ -109,13 +110,22 @@ FromWorker = Submit | Taken | Left | Answered
 FromHost = Begin | Pieces | Complete | Fail | Over
 
 _encoder: Final = msgspec.msgpack.Encoder()
-FROM_WORKER: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
+_from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 FROM_HOST: Final[msgspec.msgpack.Decoder[FromHost]] = msgspec.msgpack.Decoder(FromHost)
 
 
 def encode(message: WorkerMessage) -> bytes:
     """One frame."""
     return frame(_encoder.encode(message), max_bytes=MAX_FRAME_BYTES)
+
+
+async def hear_worker(reader: asyncio.StreamReader) -> FromWorker | None:
+    """The next message of a worker, None at the end; PeerError for what is none."""
+    raw = await read_frame(reader)
+    try:
+        return None if raw is None else _from_worker.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PeerError("worker", f"sent what is no message: {error}") from error
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
