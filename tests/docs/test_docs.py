@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +92,7 @@ def test_the_commitments_by_hand_are_those_of_the_receipt() -> None:
     assert names["response_commitment"] == receipt["response_commitment"]
 
 
-def test_the_readme_leads_from_a_question_to_a_verified_receipt(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_readme_leads_from_a_question_to_a_verified_receipt(tmp_path: Path) -> None:
     (code,) = blocks((ROOT / "README.md").read_text(), "python")
     commands = blocks(section(ROOT / "README.md", "Verify a receipt"), "sh")
     with running(tmp_path / ".pinaivu", "embedded", nodes=1) as network:
@@ -101,10 +101,9 @@ def test_the_readme_leads_from_a_question_to_a_verified_receipt(
             "OPENAI_API_KEY": network["api_key"],
             "PINAIVU_TRUST": network["trust"],
         }
-        for name, value in exported.items():
-            monkeypatch.setenv(name, value)
-        exec(compile(code, "ask.py", "exec"), {})  # noqa: S102 - our own documentation
-        answer, request_id = capsys.readouterr().out.rsplit(maxsplit=1)
+        asked = run_blocks([shlex.join([sys.executable, "-c", code])], tmp_path, exported)
+        assert asked.returncode == 0, asked.stderr
+        answer, request_id = asked.stdout.rsplit(maxsplit=1)
         assert "Paris" in answer
         ended = run_blocks(commands, tmp_path, {**exported, "REQUEST_ID": request_id})
         assert ended.returncode == 0, ended.stderr
