@@ -6,7 +6,7 @@ import pytest
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
-from pinaivu_host.gateway.auction import _NEEDED
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.link import OpenJob
 
@@ -50,4 +50,4 @@ async def test_a_job_goes_to_the_node_that_can_do_it(town: Town) -> None:
 
 
 def test_every_capability_has_a_parameter_that_asks_for_it() -> None:
-    assert set(_NEEDED) == set(get_args(Capability))
+    assert set(ParameterNames().needs) == set(get_args(Capability))

@@ -13,6 +13,7 @@ from tests.host.fake_node import endless
 from tests.host.town import Town
 
 from pinaivu_host.gateway.order import new_request_id
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.workers.job_server import JobServer
 from pinaivu_host.workers.wire import (
     FROM_HOST,
@@ -90,7 +91,7 @@ class Desk:
             stream=True,
             choices=1,
             keeps_logprobs=False,
-            content_param="messages",
+            names=ParameterNames(),
             once=None,
         )
         line = Line(*await asyncio.open_unix_connection(self._path))

@@ -1,12 +1,13 @@
 """What a caller asks for, whichever endpoint it came to: what nodes get of it, and what its answer looks like."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Capability
@@ -49,7 +50,7 @@ class Ask:
     `forwarded` is what a node gets of it. `max_tokens` is over all `choices` together, 0 where the caller set no limit.
     `needs` are sorted. `keeps_logprobs` says that log-probabilities are kept to the end, `stream` that they need not.
     `may_be_empty` says that its stop sequences may end an answer before it begins.
-    `content_param` is the parameter that has what the model is to read, and at fault where that is too long.
+    `names` are what its endpoint calls the parameters that may be at fault later.
     """
 
     model: str
@@ -62,7 +63,7 @@ class Ask:
     keeps_logprobs: bool = False
     has_tier: bool = False
     may_be_empty: bool = False
-    content_param: str = "messages"
+    names: ParameterNames = field(default_factory=ParameterNames)
 
     def new_answer(self) -> Answer:
         """An answer to it with nothing in it yet."""

@@ -6,9 +6,7 @@ queues of its own, so that an account that is short of credit holds up nobody el
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from pinaivu_host.capacity import Capacity
 from pinaivu_host.errors import CommandRefusedError
@@ -25,26 +23,9 @@ from pinaivu_host.gateway.error_table import (
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.order import Order, unknown_model
-from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
 
 logger = logging.getLogger(__name__)
-
-_NEEDED: Final[Mapping[Capability, tuple[str, str]]] = {
-    "chat": ("model", "chat completions"),
-    "completions": ("model", "completions of a prompt (POST /v1/completions)"),
-    "embeddings": ("model", "embeddings"),
-    "images": ("messages", "images in messages"),
-    "json_object": ("response_format", "response_format json_object"),
-    "json_schema": ("response_format", "response_format json_schema"),
-    "logprobs": ("logprobs", "logprobs"),
-    "multiple_choices": ("n", "n above 1"),
-    "reasoning_effort": ("reasoning_effort", "reasoning_effort"),
-    "tools": ("tools", "tools"),
-}
-"""The parameter that asks for each capability, and what to call it."""
-_IN_RESPONSES: Final[Mapping[str, str]] = {"messages": "input", "response_format": "text.format", "logprobs": "include"}
-"""What `/v1/responses` calls those parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +110,7 @@ def _refusal(result: Result, order: Order) -> ApiError:
             return _incapable(order)
         case JobRefused(reason="context_length_exceeded"):
             message = "this is longer than the context of every node that offers the model"
-            return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.content_param)
+            return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.names.content)
         case _:
             return ApiError(NO_NODE_AVAILABLE, f"no node offers {model!r} right now, try again")
 
@@ -144,13 +125,11 @@ def _not_opened(error: CommandRefusedError) -> ApiError:
 def _incapable(order: Order) -> ApiError:
     """The enclave does not say which need is the one too many: all are named, the kind of request where it is alone."""
     model, needs = order.command.model, order.command.needs
-    special = [need for need in needs if _NEEDED[need][0] != "model"] or list(needs)
-    named = ", ".join(_NEEDED[need][1] for need in special)
+    asked = [order.ask.names.needs[need] for need in needs]
+    special = [one for one in asked if one[0] != "model"] or asked
+    named = ", ".join(text for _, text in special)
     message = f"no node that offers {model!r} now can do all that this request needs: {named}"
-    param = _NEEDED[special[0]][0]
-    if order.ask.content_param == "input":
-        param = _IN_RESPONSES.get(param, param)
-    return ApiError(UNSUPPORTED_PARAMETER, message, param=param)
+    return ApiError(UNSUPPORTED_PARAMETER, message, param=special[0][0])
 
 
 def _slots(market: Market, order: Order) -> _Scarce:

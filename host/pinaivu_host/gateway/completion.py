@@ -11,6 +11,7 @@ from pinaivu_host.gateway.chat_answer import usage_of
 from pinaivu_host.gateway.completion_request import MAX_TOKENS_DEFAULT, CompletionRequest, check_completion
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.stream import DONE, error_event, one_line
 from pinaivu_host.gateway.validation import read_request
 from pinaivu_shared.receipt import Receipt
@@ -40,7 +41,7 @@ def read_completion(body: dict[str, Any]) -> Ask:
         choices=asked.choices,
         stream=bool(asked.stream),
         may_be_empty=bool(asked.stop),
-        content_param="prompt",
+        names=ParameterNames(content="prompt"),
     )
 
 

@@ -19,6 +19,7 @@ from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.validation import PositiveInt, one_or_many, read_request
 from pinaivu_shared.answers import embeddings_content
 from pinaivu_shared.receipt import Receipt
@@ -59,7 +60,7 @@ def read_embeddings(body: dict[str, Any]) -> Ask:
         forwarded={**forwarded_as("input", body), "input": texts},
         needs=("embeddings",),
         shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
-        content_param="input",
+        names=ParameterNames(content="input"),
     )
 
 

@@ -160,7 +160,7 @@ class Job:
 def _callers_mistake(decline: Decline, order: Order) -> ApiError:
     if decline.reason == "context_length_exceeded":
         message = "this is longer than the model's context"
-        return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.content_param)
+        return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.names.content)
     return ApiError(UNSUPPORTED_PARAMETER, "the node's engine does not support this request")
 
 

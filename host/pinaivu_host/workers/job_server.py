@@ -111,7 +111,7 @@ def _order(submit: Submit, caller: Caller) -> Order:
         choices=submit.choices,
         stream=submit.stream,
         keeps_logprobs=submit.keeps_logprobs,
-        content_param=submit.content_param,
+        names=submit.names,
     )
     envelope = Envelope(command.request_id, submit.created_s, command.model, service_tier=False)
     return Order(command, submit.forwarded, submit.salt, caller, ask, envelope)

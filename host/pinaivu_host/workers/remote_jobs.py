@@ -180,7 +180,7 @@ def _submit(asked: Asked) -> Submit:
         order.ask.stream,
         order.ask.choices,
         order.ask.keeps_logprobs,
-        order.ask.content_param,
+        order.ask.names,
         None if once is None else (once.key, once.body_sha256),
     )
 

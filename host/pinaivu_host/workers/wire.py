@@ -13,6 +13,7 @@ import msgspec
 from pinaivu_host.gateway.departure import Reason
 from pinaivu_host.gateway.error_table import TABLE
 from pinaivu_host.gateway.errors import ApiError, Detail
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_shared.errors import PeerError
 from pinaivu_shared.framing import PREFIX_BYTES, announced_bytes, frame
 from pinaivu_shared.wire.link import OpenJob
@@ -37,7 +38,7 @@ class Submit(WorkerMessage, frozen=True):
     stream: bool
     choices: int
     keeps_logprobs: bool
-    content_param: str
+    names: ParameterNames
     once: tuple[str, bytes] | None
 
 

@@ -11,6 +11,7 @@ from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat, needs_of
 from pinaivu_host.gateway.envelope import Envelope
+from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.responses.chat import chat_of
 from pinaivu_host.gateway.responses.request import ResponsesRequest
 from pinaivu_host.gateway.responses.stream import ResponsesWriter
@@ -43,6 +44,9 @@ JSON_SCHEMA: Final[dict[str, Any]] = {"description": None, "strict": False}
 """The same for a format of type `json_schema`."""
 
 
+NAMES: Final = ParameterNames(content="input", format="text.format", logprobs="include")
+
+
 def read_response(body: dict[str, Any]) -> Ask:
     """The answer that a body asks for; ApiError (400, 422)."""
     asked = read_request(ResponsesRequest, body)
@@ -57,7 +61,7 @@ def read_response(body: dict[str, Any]) -> Ask:
         max_tokens=chat.max_answer_tokens(),
         stream=bool(asked.stream),
         keeps_logprobs=asked.wants_logprobs(),
-        content_param="input",
+        names=NAMES,
     )
 
 
