@@ -38,10 +38,6 @@ async def shown_key(town: Town, api_key: str) -> dict[str, Any]:
     return shown
 
 
-async def revoke(town: Town, api_key: str) -> httpx.Response:
-    return await town.client(ADMIN_KEY).delete(f"/admin/v1/keys/{key_id_of(digest_of_key(api_key))}")
-
-
 async def expire(town: Town, api_key: str, expires_ms: int) -> None:
     """As if the time had come."""
     change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest_of_key(api_key)).values(expires_ms=expires_ms)
@@ -108,14 +104,14 @@ async def test_an_expired_key_is_401_at_once_and_says_so(town: Town) -> None:
 async def test_a_cached_look_up_knows_when_the_key_expires(town: Town) -> None:
     key = await new_key(town)
     await expire(town, key, expires_ms := now_ms() + DAY_MS)
-    caller = await town.host.accounts.caller(key)
+    caller = await town.host.accounts.holder(digest_of_key(key))
     assert caller is not None
     assert caller.terms.expires_ms == expires_ms
 
 
 async def test_a_revoked_key_stops_and_the_others_of_its_account_do_not(town: Town) -> None:
     first, second = await new_key(town), await new_key(town)
-    assert (await revoke(town, first)).json()["revoked_ms"] <= now_ms()
+    assert (await town.revoke(first)).json()["revoked_ms"] <= now_ms()
     check_shape(await town.client(first).get("/v1/models"), 403, "permission_error", "key_disabled")
     assert (await town.client(second).get("/v1/models")).status_code == 200
     assert (await town.client().get("/v1/models")).status_code == 200
@@ -125,14 +121,14 @@ async def test_a_key_that_was_in_use_stops_within_a_second_of_its_revocation(tow
     key = await new_key(town)
     client = town.client(key)
     assert (await client.get("/v1/models")).status_code == 200
-    await revoke(town, key)
+    await town.revoke(key)
     town.host.accounts._cache.known[digest_of_key(key)].until -= 1.0  # as a second later
     check_shape(await client.get("/v1/models"), 403, "permission_error", "key_disabled")
 
 
 async def test_revoking_twice_changes_nothing(town: Town) -> None:
     key = await new_key(town)
-    first, second = await revoke(town, key), await revoke(town, key)
+    first, second = await town.revoke(key), await town.revoke(key)
     assert (first.status_code, first.json()) == (200, second.json())
 
 
@@ -219,21 +215,21 @@ async def use_at(town: Town, api_key: str, used_ms: int) -> None:
 async def test_the_last_use_is_written_once_a_minute(town: Town) -> None:
     key, before_ms = await new_key(town), now_ms()
     assert await stored_use_ms(town, key) is None
-    await town.host.accounts.caller_now(key)
+    await town.host.accounts.holder_now(digest_of_key(key))
     first_ms = await stored_use_ms(town, key)
     assert first_ms is not None
     assert first_ms >= before_ms
     await use_at(town, key, recent_ms := now_ms() - USE_EVERY_MS // 2)
-    await town.host.accounts.caller_now(key)
+    await town.host.accounts.holder_now(digest_of_key(key))
     assert await stored_use_ms(town, key) == recent_ms
     await use_at(town, key, old_ms := now_ms() - USE_EVERY_MS)
-    await town.host.accounts.caller_now(key)
+    await town.host.accounts.holder_now(digest_of_key(key))
     assert (await stored_use_ms(town, key) or 0) > old_ms
 
 
 async def test_a_key_that_is_turned_away_was_not_used(town: Town) -> None:
     revoked, expired = await new_key(town), await new_key(town)
-    await revoke(town, revoked)
+    await town.revoke(revoked)
     await expire(town, expired, 1)
     for key in (revoked, expired):
         assert (await town.client(key).get("/v1/models")).status_code in {401, 403}
@@ -267,7 +263,7 @@ async def test_no_key_is_in_any_log(
     await town.node()
     keys = [town.key, *[await new_key(town, **terms) for terms in ({}, {"permission": "read_only"}, {"models": ["x"]})]]
     wrong = "sk-pnv-" + "w" * 48
-    await revoke(town, keys[1])
+    await town.revoke(keys[1])
     for key in (*keys, wrong):
         client = town.client(key)
         await client.post(PATH, json=request())

@@ -117,7 +117,7 @@ async def test_the_scheme_of_a_key_may_be_in_any_case(town: Town) -> None:
 
 
 async def test_a_revoked_key_is_403(town: Town) -> None:
-    await town.host.accounts.revoke(town.key)
+    await town.revoke(town.key)
     check_shape(await town.chat(), 403, "permission_error", "key_disabled")
 
 

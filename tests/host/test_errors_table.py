@@ -136,7 +136,7 @@ async def _too_long(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
 @provokes(error_table.KEY_DISABLED)
 async def _revoked(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
-    await town.host.accounts.revoke(town.key)
+    await town.revoke(town.key)
     return await town.chat()
 
 

@@ -102,7 +102,7 @@ async def test_what_was_used_is_counted_and_the_rest_comes_back(town: Town) -> N
     key = await new_key(town, tokens_per_minute=10_000)
     used = (await chat(town, key, max_tokens=5000)).json()["usage"]["total_tokens"]
     await town.host.market.limits.settled()
-    caller = await town.host.accounts.caller(key)
+    caller = await town.host.accounts.holder(digest_of_key(key))
     assert caller is not None
     left = dict(await town.host.market.limits.headers(caller))["x-ratelimit-remaining-tokens"]
     assert int(left) == 10_000 - used

@@ -11,6 +11,7 @@ from sqlalchemy.schema import CreateTable
 
 from pinaivu_host.errors import VaultConflictError
 from pinaivu_host.store.accounts import Accounts, new_account_id
+from pinaivu_host.store.api_keys import digest_of_key
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.schema import METADATA
@@ -39,10 +40,10 @@ async def test_a_key_is_known_by_its_digest_and_never_stored(tmp_path: Path) -> 
     accounts = Accounts(database)
     account_id = new_account_id()
     key = await accounts.create(name="ann", account_id=account_id)
-    caller = await accounts.caller(key)
+    caller = await accounts.holder(digest_of_key(key))
     assert caller is not None
     assert (caller.account_id, caller.credit, caller.disabled) == (account_id, 0, False)
-    assert await accounts.caller(key[:-1] + ("a" if key[-1] != "a" else "b")) is None
+    assert await accounts.holder(digest_of_key(key[:-1] + ("a" if key[-1] != "a" else "b"))) is None
     database.close()
     with sqlite3.connect(tmp_path / "host.sqlite") as connection:
         dump = "\n".join(connection.iterdump())

@@ -16,6 +16,7 @@ from pinaivu_host.http_server import GatewayServer, listen, make_server
 from pinaivu_host.link_address import parse_address
 from pinaivu_host.listening_address import parse_listening_address
 from pinaivu_host.store.accounts import new_account_id
+from pinaivu_host.store.api_keys import digest_of_key, key_id_of
 from pinaivu_host.store.engine import sqlite_url
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, JobLimits, MeteringLimits, ModelTerms, NodeTerms
@@ -123,6 +124,10 @@ class Town:
         )
         self.clients.append(client)
         return client
+
+    async def revoke(self, key: str) -> httpx.Response:
+        """The operator takes a key out of use; where it was just used, hosts may take a second to notice."""
+        return await self.client(ADMIN_KEY).delete(f"/admin/v1/keys/{key_id_of(digest_of_key(key))}")
 
     async def chat(self, **fields: Any) -> httpx.Response:
         return await self.client().post("/v1/chat/completions", json=request(**fields))

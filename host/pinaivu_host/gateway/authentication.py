@@ -1,9 +1,9 @@
 """Who is asking: API keys of callers, the one key of the operator. Decided before a body is read."""
 
-import functools
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Scope
 
@@ -20,45 +20,52 @@ from pinaivu_host.gateway.error_table import (
 )
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.store.accounts import Accounts, Caller, has_expired
-from pinaivu_host.store.api_keys import NO_LIMITS, digest_of_key
+from pinaivu_host.store.api_keys import NO_LIMITS, digest_of_key, is_api_key
 
-Find = Callable[[], Awaitable[Caller | None]]
+Note = Callable[[Caller | None], None]
+"""Hears whose key it is before it is judged."""
+
+
+def _no_note(_caller: Caller | None) -> None:
+    pass
 
 
 async def authenticate(scope: Scope, accounts: Accounts) -> Caller:
     """The caller of this request; ApiError (401, 403) without a key that is valid."""
-    return _enabled(_noted(scope, await accounts.caller(_bearer(scope))))
+    return await _holder(key_digest(scope), accounts, partial(_note, scope))
 
 
 async def authenticate_asker(scope: Scope, accounts: Accounts) -> Caller:
     """As `authenticate`, and 403 for a key that may only look."""
-    return _may_ask(await authenticate(scope, accounts))
+    return await asker_of(key_digest(scope), accounts, partial(_note, scope))
 
 
 async def authenticate_payer(scope: Scope, accounts: Accounts) -> Caller:
     """As `authenticate_asker`, and 429 for an account with nothing left to spend."""
-    key = _bearer(scope)
-
-    async def find() -> Caller | None:
-        return _noted(scope, await accounts.caller(key))
-
-    return await _payer(find, functools.partial(accounts.caller_now, key))
-
-
-async def payer_of(key_sha256: bytes, accounts: Accounts) -> Caller:
-    """The same for the key with this digest."""
-    find, find_now = accounts.holder, accounts.holder_now
-    return await _payer(functools.partial(find, key_sha256), functools.partial(find_now, key_sha256))
-
-
-async def asker_of(key_sha256: bytes, accounts: Accounts) -> Caller:
-    """As `authenticate_asker` for the key with this digest."""
-    return _may_ask(_enabled(await accounts.holder(key_sha256)))
+    return await payer_of(key_digest(scope), accounts, partial(_note, scope))
 
 
 def key_digest(scope: Scope) -> bytes:
-    """The digest of the key that the request carries; ApiError (401) without one."""
-    return digest_of_key(_bearer(scope))
+    """The digest of the key that the request carries; ApiError (401) without one, or for what cannot be one."""
+    api_key = _bearer(scope)
+    if not is_api_key(api_key):
+        raise _not_valid()
+    return digest_of_key(api_key)
+
+
+async def asker_of(digest: bytes, accounts: Accounts, note: Note = _no_note) -> Caller:
+    """As `authenticate_asker`, for the key with this digest."""
+    return _may_ask(await _holder(digest, accounts, note))
+
+
+async def payer_of(digest: bytes, accounts: Accounts, note: Note = _no_note) -> Caller:
+    """As `authenticate_payer`, for the key with this digest."""
+    caller = await asker_of(digest, accounts, note)
+    if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
+        caller = _may_ask(_enabled(await accounts.holder_now(digest)))
+    if caller.credit <= 0:
+        raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
+    return caller
 
 
 def check_model_allowed(caller: Caller, model: str) -> None:
@@ -74,11 +81,16 @@ def authenticate_operator(scope: Scope, admin_key: str | None) -> None:
         raise ApiError(INVALID_API_KEY, "this is not the admin key")
 
 
-def _noted(scope: Scope, caller: Caller | None) -> Caller | None:
-    """The caller; whoever sends the answer says what is left of the key's limits."""
+async def _holder(digest: bytes, accounts: Accounts, note: Note) -> Caller:
+    caller = await accounts.holder(digest)
+    note(caller)
+    return _enabled(caller)
+
+
+def _note(scope: Scope, caller: Caller | None) -> None:
+    """Whoever sends the answer, an error too, says what is left of the key's limits."""
     if caller is not None and caller.terms.limits != NO_LIMITS:
         scope["state"][CALLER] = caller
-    return caller
 
 
 def _bearer(scope: Scope) -> str:
@@ -88,18 +100,9 @@ def _bearer(scope: Scope) -> str:
     return key.strip()
 
 
-async def _payer(find: Find, find_now: Find) -> Caller:
-    caller = _may_ask(_enabled(await find()))
-    if caller.credit <= 0:  # before saying so, see whether somebody has just paid in
-        caller = _may_ask(_enabled(await find_now()))
-    if caller.credit <= 0:
-        raise ApiError(INSUFFICIENT_CREDIT, "this account has no credit left")
-    return caller
-
-
 def _enabled(caller: Caller | None) -> Caller:
     if caller is None:
-        raise ApiError(INVALID_API_KEY, "this API key is not valid")
+        raise _not_valid()
     if caller.disabled:
         raise ApiError(KEY_DISABLED, "this API key has been revoked")
     if has_expired(caller, now_ms()):
@@ -111,3 +114,7 @@ def _may_ask(caller: Caller) -> Caller:
     if caller.terms.permission != "full":
         raise ApiError(PERMISSION_DENIED, "this API key is read-only: it may look, and ask no model")
     return caller
+
+
+def _not_valid() -> ApiError:
+    return ApiError(INVALID_API_KEY, "this API key is not valid")

@@ -4,24 +4,20 @@ The credit shown here is a projection: deposits less charges, as the log's leave
 may be spent; this one is for looking at, and keeps those out who certainly have nothing.
 """
 
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, insert, select, tuple_
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.store.api_keys import KeyTerms, KeyUses, add_key, digest_of_key, key_id_of, terms_of
+from pinaivu_host.store.api_keys import KeyTerms, KeyUses, add_key, key_id_of, terms_of
 from pinaivu_host.store.database import Database
 from pinaivu_host.store.key_cache import KeyCache
 from pinaivu_host.store.orders import add_order
 from pinaivu_host.store.schema import ACCOUNTS, API_KEYS
-from pinaivu_shared.ids import API_KEY_PREFIX
 from pinaivu_shared.signed import Signed
-
-_KEY: Final = re.compile(re.escape(API_KEY_PREFIX) + r"[A-Za-z0-9_-]{48}")
 
 
 @dataclass(slots=True)
@@ -53,16 +49,8 @@ class Accounts:
         self.uses: Final = KeyUses(database)
         self._cache: Final = KeyCache(self._find)
 
-    async def caller(self, api_key: str) -> Caller | None:
-        """The holder of this key as of at most CACHE_S ago, None if there is none."""
-        return await self.holder(digest_of_key(api_key)) if _KEY.fullmatch(api_key) else None
-
-    async def caller_now(self, api_key: str) -> Caller | None:
-        """The holder of this key as the database has it now."""
-        return await self.holder_now(digest_of_key(api_key)) if _KEY.fullmatch(api_key) else None
-
     async def holder(self, digest: bytes) -> Caller | None:
-        """The same by the key's digest."""
+        """Who holds the key with this digest, as of at most CACHE_S ago, None if nobody does."""
         return await self._cache.holder(digest)
 
     async def holder_now(self, digest: bytes) -> Caller | None:
@@ -104,13 +92,6 @@ class Accounts:
         if after is not None:
             query = query.where(tuple_(*place) > (after.created_ms, after.account_id))
         return [_account(row) for row in await self._database.read(lambda connection: connection.execute(query).all())]
-
-    async def revoke(self, api_key: str) -> None:
-        """Take a key out of use; every host notices within key_cache.CACHE_S."""
-        digest = digest_of_key(api_key)
-        change = update(API_KEYS).where(API_KEYS.c.key_sha256 == digest).values(revoked_ms=now_ms())
-        await self._database.write(lambda connection: connection.execute(change))
-        self._cache.forget(digest)
 
 
 def new_account_id() -> str:

@@ -27,6 +27,7 @@ USE_EVERY_MS: Final = 60_000
 """How exactly it is known when a key was last used."""
 LISTED_MAX: Final = 1000
 
+_KEY: Final = re.compile(re.escape(API_KEY_PREFIX) + r"[A-Za-z0-9_-]{48}")
 _ID_BYTES: Final = 8
 _DIGEST_BYTES: Final = 32
 _KEY_ID: Final = re.compile(rf"key_([0-9a-f]{{{2 * _ID_BYTES}}})")
@@ -166,6 +167,11 @@ class KeyUses:
 
 def _execute(change: Update, rows: list[dict[str, Any]], connection: Connection) -> None:
     connection.execute(change, rows)
+
+
+def is_api_key(text: str) -> bool:
+    """Whether this could be a key: one that could not is looked up nowhere."""
+    return _KEY.fullmatch(text) is not None
 
 
 def digest_of_key(api_key: str) -> bytes:

@@ -63,11 +63,6 @@ class KeyCache(Generic[_Holder]):
         """The same by a query that begins after this call."""
         return (await asyncio.shield(self._join(digest).found)).get(digest)
 
-    def forget(self, digest: bytes) -> None:
-        """Look this one up again when it is asked for next."""
-        self.known.pop(digest, None)
-        self.unknown.pop(digest, None)
-
     def _join(self, digest: bytes) -> _Query[_Holder]:
         """The query that has not begun, with this digest in it."""
         query = self._gathering
@@ -97,7 +92,8 @@ class KeyCache(Generic[_Holder]):
         return found
 
     def _remember(self, digest: bytes, holder: _Holder | None, until: float) -> None:
-        self.forget(digest)
+        self.known.pop(digest, None)
+        self.unknown.pop(digest, None)
         if holder is None:
             self.unknown[digest] = until
         else:
