@@ -69,6 +69,20 @@ class Town:
         self.account_id, self.key = await self.account("tests", credit=CREDIT)
         return self
 
+    async def replace_enclave(self) -> FakeEnclave:
+        """A new enclave at the old one's place."""
+        await self.enclave.stop()
+        self.enclave = FakeEnclave(self.enclave.path)
+        await self.enclave.start()
+        return self.enclave
+
+    async def ended_link(self) -> FakeEnclave:
+        """Wait until the link has given up; the enclave that it gave up."""
+        await next(task for task in self.host._running if task.get_name() == "the enclave link")
+        assert not self.host.link.ready
+        assert (await self.client().get("/readyz")).status_code == 503
+        return self.enclave
+
     async def account(self, name: str, *, credit: int) -> tuple[str, str]:
         """An account with this much credit (micro-USDC), and a key of it."""
         account_id = new_account_id()
