@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import msgspec
 import pytest
+from sqlalchemy.exc import OperationalError
 from tests.host.fake_node import Gate, Offered
 from tests.host.keyed import ask
 from tests.host.town import ADMIN_KEY, CONFIGURATION, Town, request
@@ -14,6 +15,7 @@ from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.gateway import error_table
 from pinaivu_host.gateway.error_table import ErrorKind
 from pinaivu_host.http_protocol import HEAD_BYTES_MAX
+from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.idempotency import KeyStore, KeyUse
 from pinaivu_shared.configuration import JobLimits
 from pinaivu_shared.wire.link import OpenJob
@@ -288,6 +290,16 @@ async def _mute_node(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
 async def _lost_enclave(town: Town, _patch: pytest.MonkeyPatch) -> httpx.Response:
     await town.open()
     town.enclave.refused[OpenJob] = "illegal_command"
+    return await town.chat()
+
+
+@provokes(error_table.DATABASE_UNAVAILABLE)
+async def _lost_database(town: Town, patch: pytest.MonkeyPatch) -> httpx.Response:
+    async def lose(*_: object) -> None:
+        raise OperationalError("SELECT", None, ConnectionError("gone"), connection_invalidated=True)
+
+    await town.open()
+    patch.setattr(Accounts, "holder", lose)
     return await town.chat()
 
 

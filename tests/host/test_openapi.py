@@ -14,6 +14,7 @@ from tests.host.fake_enclave import signed_order
 from tests.host.fake_node import echoing
 from tests.host.town import ADMIN_KEY, Town, deposit, request
 
+from pinaivu_host.gateway.error_table import DATABASE_UNAVAILABLE
 from pinaivu_host.gateway.openapi.document import EVENTS, OPERATIONS
 from pinaivu_host.gateway.openapi.operation import Operation
 
@@ -34,6 +35,11 @@ async def test_every_route_is_declared_and_nothing_else(town: Town) -> None:
         (method, one.path_format) for one in routes for method in one.methods or () if method not in {"HEAD", "OPTIONS"}
     }
     assert served == declared()
+
+
+def test_every_route_but_these_may_find_its_database_away() -> None:
+    without = {one.path for one in OPERATIONS if DATABASE_UNAVAILABLE not in one.all_errors()}
+    assert without == {"/v1/pricing", "/v1/attestation", "/openapi.json", "/healthz", "/readyz", "/metrics"}
 
 
 async def test_the_document_is_served_to_everybody_and_may_be_kept(town: Town) -> None:

@@ -103,7 +103,7 @@ async def test_while_the_database_is_away_requests_are_told_to_come_back(
         for method, path, body in asked:
             town.host.accounts._cache.known.clear()
             answer = await town.client().request(method, path, json=body)
-            check_shape(answer, 503, "server_error", "coordinator_unavailable")
+            check_shape(answer, 503, "server_error", "database_unavailable")
             assert answer.headers["retry-after"] == "1"
     assert caplog.messages.count("the database cannot be reached") == len(asked)
     assert (await town.client().get("/v1/usage")).status_code == 200, "it is back"

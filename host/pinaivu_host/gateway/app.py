@@ -13,7 +13,7 @@ from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
 from pinaivu_host.gateway.access import Access, HeadersFor, no_headers, route_of
 from pinaivu_host.gateway.body import CallerGoneError
 from pinaivu_host.gateway.cors import Cors
-from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE, INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND
+from pinaivu_host.gateway.error_table import DATABASE_UNAVAILABLE, INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError, coordinator_unavailable
 from pinaivu_host.gateway.http_answer import send_error
 from pinaivu_host.gateway.order import new_request_id
@@ -103,7 +103,7 @@ def refusal_of(error: Exception, *, request_id: str, route: str) -> ApiError:
         case DBAPIError() if is_lost(error):
             kv = {"request_id": request_id, "route": route, "error": complaint(error)}
             logger.error("the database cannot be reached", extra={"kv": kv})
-            return ApiError(COORDINATOR_UNAVAILABLE, "the gateway's database is not available right now, try again")
+            return ApiError(DATABASE_UNAVAILABLE, "the gateway's database is not available right now, try again")
         case _:
             logger.error("request failed", exc_info=error, extra={"kv": {"request_id": request_id, "route": route}})
             return ApiError(INTERNAL_ERROR, "something went wrong here; the request id helps to find out what")

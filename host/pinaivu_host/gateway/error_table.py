@@ -222,9 +222,14 @@ NO_NODE_AVAILABLE: Final = ErrorKind(
     when="No node offers the model, or all that do are busy.",
     do="Wait for `Retry-After` and try again, or ask another model.",
 )
-COORDINATOR_UNAVAILABLE: Final = ErrorKind(  # not "overloaded" for a lost database: fewer requests do not bring it back
+COORDINATOR_UNAVAILABLE: Final = ErrorKind(
     503, _SERVER, "coordinator_unavailable", (_SOON,),
-    when="The gateway cannot reach the enclave that decides over jobs and money, or its own database.",
+    when="The gateway cannot reach the enclave that decides over jobs and money.",
+    do="Wait for `Retry-After` and try again.",
+)
+DATABASE_UNAVAILABLE: Final = ErrorKind(  # not "overloaded": fewer requests do not bring it back
+    503, _SERVER, "database_unavailable", (_SOON,),
+    when="The gateway cannot reach its own database.",
     do="Wait for `Retry-After` and try again.",
 )
 OVERLOADED: Final = ErrorKind(

@@ -10,12 +10,14 @@ from pinaivu_host.gateway.admin.keys import ChangedKey, NewKey
 from pinaivu_host.gateway.admin.orders import NewPayout, SignedOrder
 from pinaivu_host.gateway.error_table import (
     COORDINATOR_UNAVAILABLE,
+    DATABASE_UNAVAILABLE,
     INVALID_REQUEST,
     NO_OPERATOR_KEY,
     NOT_FOUND,
     ORDER_CONFLICT,
     ORDER_REFUSED,
     UNSUPPORTED_PARAMETER,
+    ErrorKind,
 )
 from pinaivu_host.gateway.openapi.answers import Answer, Count, Decimal, Milliseconds
 from pinaivu_host.gateway.openapi.operation import Operation, Parameter, Success
@@ -111,15 +113,20 @@ _ACCOUNT: Final = {"account_id": "As it was opened."}
 _ACCOUNTS: Final = "/admin/v1/accounts"
 
 
-def _operation(method: str, path: str, summary: str, **fields: object) -> Operation:
-    return Operation(method=method, path=path, tag="operator", summary=summary, key="operator", **fields)  # type: ignore[arg-type]  # as its callers give them
+def _operation(
+    method: str, path: str, summary: str, *, errors: tuple[ErrorKind, ...] = (), **fields: object
+) -> Operation:
+    errors = (*errors, DATABASE_UNAVAILABLE)
+    return Operation(method=method, path=path, tag="operator", summary=summary, key="operator", errors=errors, **fields)  # type: ignore[arg-type]  # as its callers give them
 
 
 ADMIN: Final = (
-    _operation(
-        "GET",
-        "/metrics",
-        "Scrape the host's metrics",
+    Operation(  # answered without a database, too
+        method="GET",
+        path="/metrics",
+        tag="operator",
+        summary="Scrape the host's metrics",
+        key="operator",
         answers=(Success({"type": "string"}, media_type=CONTENT_TYPE_PLAIN_0_0_4.split(";")[0]),),
     ),
     _operation(

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from pinaivu_host.gateway.error_table import (
+    DATABASE_UNAVAILABLE,
     INTERNAL_ERROR,
     INVALID_API_KEY,
     INVALID_JSON,
@@ -27,7 +28,7 @@ Schema = dict[str, Any]
 Key = Literal["", "account", "operator"]
 _OF_KEYS: Mapping[Key, tuple[ErrorKind, ...]] = {
     "": (),
-    "account": (MISSING_API_KEY, INVALID_API_KEY, KEY_DISABLED),
+    "account": (MISSING_API_KEY, INVALID_API_KEY, KEY_DISABLED, DATABASE_UNAVAILABLE),
     "operator": (MISSING_API_KEY, INVALID_API_KEY),
 }
 _OF_BODIES = (

@@ -5,6 +5,7 @@ from typing import Final, get_args
 from pinaivu_host.gateway import receipt_list
 from pinaivu_host.gateway.error_table import (
     COORDINATOR_UNAVAILABLE,
+    DATABASE_UNAVAILABLE,
     INVALID_REQUEST,
     NO_SUCH_MODEL,
     NOT_FOUND,
@@ -147,7 +148,7 @@ EVIDENCE: Final = (
         tag="evidence",
         summary="Show an auction as it was held",
         answers=(Success(Transcript),),
-        errors=(NOT_FOUND,),
+        errors=(NOT_FOUND, DATABASE_UNAVAILABLE),
         segments={"digest": "The `auction.transcript` of a receipt."},
     ),
     Operation(
@@ -156,6 +157,7 @@ EVIDENCE: Final = (
         tag="evidence",
         summary="Show how a node stands",
         answers=(Success(Node),),
+        errors=(DATABASE_UNAVAILABLE,),
         segments=_NODE,
     ),
     Operation(
@@ -170,7 +172,7 @@ EVIDENCE: Final = (
             _limit(100, 20),
         ),
         answers=(Success(StatementPage),),
-        errors=(INVALID_REQUEST,),
+        errors=(INVALID_REQUEST, DATABASE_UNAVAILABLE),
         segments=_NODE,
     ),
     Operation(
@@ -179,7 +181,7 @@ EVIDENCE: Final = (
         tag="evidence",
         summary="Get a settlement statement and all that verifies it offline",
         answers=(Success(StatementBundle),),
-        errors=(COORDINATOR_UNAVAILABLE, OVERLOADED),
+        errors=(COORDINATOR_UNAVAILABLE, DATABASE_UNAVAILABLE, OVERLOADED),
         segments={**_NODE, "number": "From 1."},
     ),
     Operation(

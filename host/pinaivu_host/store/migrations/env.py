@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that `database.migrate` put into its configuration."""
+"""What Alembic runs: the migrations, on the connection that `revisions.upgrade` put into its configuration."""
 
 from alembic import context
 
