@@ -1,6 +1,5 @@
 """`GET /v1/attestation?nonce=hex`: a fresh attestation document. For everybody, so only few are made at a time."""
 
-import asyncio
 import base64
 import re
 from typing import Final
@@ -9,15 +8,14 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.error_table import INVALID_REQUEST, OVERLOADED
+from pinaivu_host.gateway.error_table import INVALID_REQUEST
 from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.few_at_once import FewAtOnce
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.link import EnclaveLink
 from pinaivu_shared.wire.link import Attest
 from pinaivu_shared.wire.link import Attestation as Attested
 
-CONCURRENT_MAX: Final = 2
-WAITING_MAX: Final = 64
 _NONCE: Final = re.compile(r"(?:[0-9a-fA-F]{2}){0,1024}")
 
 
@@ -26,20 +24,13 @@ class Attestation:
 
     def __init__(self, link: EnclaveLink) -> None:
         self._link = link
-        self._slots = asyncio.Semaphore(CONCURRENT_MAX)
-        self._waiting = 0
+        self._turns = FewAtOnce("attestations")
 
     async def attest(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One document over the asker's nonce."""
         nonce = _nonce(scope)
-        if self._waiting >= WAITING_MAX:
-            raise ApiError(OVERLOADED, "too many attestations are asked for, try again")
-        self._waiting += 1
-        try:
-            async with self._slots:
-                attested = await self._link.call(Attest(nonce), Attested)
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            attested = await self._link.call(Attest(nonce), Attested)
         shown = {
             "document": base64.b64encode(attested.document).decode(),
             "manifest": msgspec.Raw(attested.manifest),

@@ -4,7 +4,6 @@ For everybody, without a key: the log is public. Nothing here has to be believed
 `pinaivu node statement` verifies.
 """
 
-import asyncio
 import base64
 from typing import Final
 from urllib.parse import parse_qs
@@ -13,8 +12,9 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.error_table import INVALID_REQUEST, NOT_FOUND, OVERLOADED
+from pinaivu_host.gateway.error_table import INVALID_REQUEST, NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError
+from pinaivu_host.gateway.few_at_once import FewAtOnce
 from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.log_proof import log_proof
 from pinaivu_host.store.evidence import EvidenceStore
@@ -25,9 +25,6 @@ from pinaivu_shared.money import format_usdc
 LISTED_DEFAULT: Final = 20
 LISTED_MAX: Final = 100
 NUMBER_MAX: Final = 2**53 - 1
-CONCURRENT_MAX: Final = 2
-"""A bundle can have thousands of receipts."""
-WAITING_MAX: Final = 64
 
 
 class Nodes:
@@ -35,8 +32,7 @@ class Nodes:
 
     def __init__(self, records: NodeRecords, evidence: EvidenceStore, journal: Journal) -> None:
         self._records, self._evidence, self._journal = records, evidence, journal
-        self._slots = asyncio.Semaphore(CONCURRENT_MAX)
-        self._waiting = 0
+        self._turns = FewAtOnce("statements")  # a bundle can have thousands of receipts
 
     async def node(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """How the node stands."""
@@ -57,14 +53,8 @@ class Nodes:
 
     async def statement(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One statement with everything that offline verification needs beside the trust file."""
-        if self._waiting >= WAITING_MAX:
-            raise ApiError(OVERLOADED, "too many statements are asked for, try again")
-        self._waiting += 1
-        try:
-            async with self._slots:
-                bundle = await self._bundle(**scope["path_params"])
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            bundle = await self._bundle(**scope["path_params"])
         await send_json(send, bundle, request_id=scope["state"]["request_id"])
 
     async def _bundle(self, node_id: str, number: str) -> bytes:
