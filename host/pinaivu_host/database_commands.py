@@ -53,7 +53,7 @@ def backup(options: argparse.Namespace) -> int:
     from pinaivu_host.store.backup import write_backup
     from pinaivu_host.store.engine import open_engine
 
-    engine = open_engine(_existing(options))
+    engine = open_engine(existing_database_url(options))
     try:
         rows = write_backup(engine, Path(options.output))
     finally:
@@ -85,7 +85,7 @@ def rebuild(options: argparse.Namespace) -> int:
     from pinaivu_host.store.database import Database
     from pinaivu_host.store.rebuild import rebuild_database
 
-    database = Database(_existing(options))
+    database = Database(existing_database_url(options))
     try:
         rebuilt = rebuild_database(database.engine)
     finally:
@@ -101,15 +101,6 @@ def _verdict(log: "CheckedLog") -> str:
     return f"the log has {log.size} leaves, {verdict}"
 
 
-def _existing(options: argparse.Namespace) -> str:
-    from pinaivu_host.store.engine import is_there
-
-    url = database_url(options)
-    if not is_there(url):
-        raise CallerError(f"{named_database(options)}: there is no database of a host")
-    return url
-
-
 def database_url(options: argparse.Namespace) -> str:
     """The one of --data-dir and --database-url that was given."""
     from pinaivu_host.store.engine import parse_url, sqlite_url
@@ -121,7 +112,18 @@ def database_url(options: argparse.Namespace) -> str:
     return url
 
 
-def named_database(options: argparse.Namespace) -> str:
+def existing_database_url(options: argparse.Namespace) -> str:
+    """The same; CallerError where no host has been at work there."""
+    from pinaivu_host.store.engine import is_there
+
+    url = database_url(options)
+    if not is_there(url):
+        hint = "; to make one, say --create" if "create" in options else ""
+        raise CallerError(f"{_named_database(options)}: there is no database of a host{hint}")
+    return url
+
+
+def _named_database(options: argparse.Namespace) -> str:
     """The flag that says which database it is, without a password that may be in a URL."""
     return f"--data-dir {options.data_dir}" if options.data_dir else "--database-url"
 
