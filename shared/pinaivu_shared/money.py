@@ -37,9 +37,15 @@ def payment_within(charge: int, fee_bps: int) -> MicroUsdc:
     return MicroUsdc(payment)
 
 
+def decimal_usdc(amount: int) -> str:
+    """Micro-USDC as decimal text with six digits after the point: `0.000042`, `-0.000042`."""
+    sign, whole = "-" if amount < 0 else "", abs(amount)
+    return f"{sign}{whole // 1_000_000}.{whole % 1_000_000:06d}"
+
+
 def format_usdc(amount: int) -> str:
     """The text of an amount on receipts: `0.000042 USDC`."""
-    return f"{amount // 1_000_000}.{amount % 1_000_000:06d} USDC"
+    return f"{decimal_usdc(amount)} USDC"
 
 
 def parse_usdc(text: str) -> MicroUsdc:

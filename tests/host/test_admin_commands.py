@@ -123,14 +123,22 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "said"),
     [
-        ("accounts", ["show", "acct_1"], "there is no such account (404 not_found)"),
+        ("accounts", ["show", "acct_1"], "there is no such account; GET /admin/v1/accounts lists them (404 not_found)"),
         ("accounts", ["show", "../../v1/models"], "404 not_found"),
         ("accounts", ["show", ""], "ACCOUNT is empty"),
         ("accounts", ["create", "--name", ""], "422"),
         ("accounts", ["create", "--name", "ann", "--credit", "much"], "credit: "),
-        ("accounts", ["deposit", "acct_1", "--amount", "1"], "there is no such account (404 not_found)"),
-        ("keys", ["list", "acct_1"], "there is no such account (404 not_found)"),
-        ("keys", ["create", "acct_1", "--name", "x"], "there is no such account (404 not_found)"),
+        (
+            "accounts",
+            ["deposit", "acct_1", "--amount", "1"],
+            "there is no such account; GET /admin/v1/accounts lists them (404 not_found)",
+        ),
+        ("keys", ["list", "acct_1"], "there is no such account; GET /admin/v1/accounts lists them (404 not_found)"),
+        (
+            "keys",
+            ["create", "acct_1", "--name", "x"],
+            "there is no such account; GET /admin/v1/accounts lists them (404 not_found)",
+        ),
         ("keys", ["create", "acct_1", "--name", "x", "--expires-in-days", "week"], "--expires-in-days: 'week'"),
         ("keys", ["create", "acct_1", "--name", "x", "--permission", "all"], "permission"),
         ("keys", ["revoke", "key_1"], "there is no such key"),

@@ -15,7 +15,7 @@ from pinaivu_shared.canonical import CanonicalStruct, Natural, Text, decode, enc
 from pinaivu_shared.errors import PeerError, VerificationError
 from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.ids import make_request_id, node_id_of, request_time_ms
-from pinaivu_shared.money import amount_owed, format_usdc, parse_usdc
+from pinaivu_shared.money import amount_owed, decimal_usdc, format_usdc, parse_usdc
 from pinaivu_shared.signed import (
     P256_ORDER,
     Signed,
@@ -154,6 +154,12 @@ def test_an_amount_is_rounded_up_by_less_than_one(p_in: int, t_in: int, p_out: i
 @given(st.integers(0, 10**15))
 def test_an_amount_survives_its_text(amount: int) -> None:
     assert parse_usdc(format_usdc(amount)) == amount
+
+
+def test_an_amount_that_is_owed_is_the_same_text_with_a_sign() -> None:
+    assert [decimal_usdc(amount) for amount in (-1, 0, 1, -1_500_000)] == [
+        "-0.000001", "0.000000", "0.000001", "-1.500000",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.", ".5", "1.1234567", "1e3", "01", "1,5", "٣", "1 USD", " 1"])

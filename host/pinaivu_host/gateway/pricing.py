@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.gateway.http_answer import send_json
 from pinaivu_shared.configuration import Configuration, ModelTerms
-from pinaivu_shared.money import format_usdc
+from pinaivu_shared.money import decimal_usdc
 
 CURRENCY: Final = "USDC"
 NOTE: Final = (
@@ -18,11 +18,6 @@ NOTE: Final = (
     "fee_bps, in hundredths of a percent, is added to what the node is paid. The receipt has what was paid and charged."
 )
 _HEADERS: Final = (("cache-control", "public, max-age=60"),)
-
-
-def decimal_usdc(amount: int) -> str:
-    """Micro-USDC as decimal text with six digits after the point."""
-    return format_usdc(amount).removesuffix(f" {CURRENCY}")
 
 
 class Pricing:

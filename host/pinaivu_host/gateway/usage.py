@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
 from pinaivu_host.gateway.http_answer import NO_STORE, response_start, send_json
-from pinaivu_host.gateway.pricing import CURRENCY, decimal_usdc
+from pinaivu_host.gateway.pricing import CURRENCY
 from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.usage import GROUPINGS, DayUsage, Grouping, Usage
+from pinaivu_shared.money import decimal_usdc
 
 DAYS_DEFAULT: Final = 7
 DAYS_MAX: Final = 31

@@ -9,17 +9,8 @@ from typing import Final, Literal
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pinaivu_host.gateway.admin.orders import (
-    AdminOrders,
-    Amount,
-    Name,
-    OperatorShape,
-    Reference,
-    format_credit,
-    new_reference,
-    parse_amount,
-    read_admin_body,
-)
+from pinaivu_host.gateway.admin.body import Amount, Name, OperatorShape, Reference, parse_amount, read_admin_body
+from pinaivu_host.gateway.admin.orders import AdminOrders, new_reference
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.error_table import COORDINATOR_UNAVAILABLE, NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError
@@ -27,6 +18,7 @@ from pinaivu_host.gateway.http_answer import NO_STORE, send_json
 from pinaivu_host.gateway.query import Query, wrong_parameter
 from pinaivu_host.link import EnclaveLink
 from pinaivu_host.store.accounts import Account, Accounts, new_account_id
+from pinaivu_shared.money import decimal_usdc
 from pinaivu_shared.signed import Signed
 
 LISTED_DEFAULT: Final = 20
@@ -104,7 +96,7 @@ class AdminAccounts:
     async def _account(self, scope: Scope) -> Account:
         account = await self._accounts.account(scope["path_params"]["account_id"])
         if account is None:
-            raise ApiError(NOT_FOUND, "there is no such account")
+            raise no_account()
         return account
 
     def _opening_deposit(self, account_id: str, credit: int) -> Signed:
@@ -114,10 +106,15 @@ class AdminAccounts:
         return key.opening_deposit(account=account_id, amount=credit)
 
 
+def no_account() -> ApiError:
+    """The error for an id that no account has."""
+    return ApiError(NOT_FOUND, "there is no such account; GET /admin/v1/accounts lists them")
+
+
 def _shown(account: Account) -> dict[str, object]:
     return {
         "account_id": account.account_id,
         "name": account.name,
-        "credit": format_credit(account.credit),
+        "credit": decimal_usdc(account.credit),
         "created_ms": account.created_ms,
     }

@@ -8,7 +8,8 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
-from pinaivu_host.gateway.admin.orders import Name, OperatorShape, read_admin_body
+from pinaivu_host.gateway.admin.accounts import no_account
+from pinaivu_host.gateway.admin.body import Name, OperatorShape, read_admin_body
 from pinaivu_host.gateway.authentication import authenticate_operator
 from pinaivu_host.gateway.error_table import NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError
@@ -83,7 +84,7 @@ class AdminKeys:
         wanted = await read_admin_body(scope, receive, NewKey, self._admin_key)
         api_key = await self._keys.create(scope["path_params"]["account_id"], wanted.terms(now_ms()))
         if api_key is None:
-            raise _no_account()
+            raise no_account()
         shown = msgspec.json.encode({"key_id": key_id_of(digest_of_key(api_key)), "api_key": api_key})
         await send_json(send, shown, request_id=scope["state"]["request_id"], headers=(NO_STORE,))
 
@@ -92,7 +93,7 @@ class AdminKeys:
         authenticate_operator(scope, self._admin_key)
         account_id = scope["path_params"]["account_id"]
         if await self._accounts.account(account_id) is None:
-            raise _no_account()
+            raise no_account()
         shown = {"object": "list", "data": [_shown(key) for key in await self._keys.of_account(account_id)]}
         await send_json(send, msgspec.json.encode(shown), request_id=scope["state"]["request_id"])
 
@@ -111,10 +112,6 @@ class AdminKeys:
         if revoked is None:
             raise _no_key()
         await send_json(send, msgspec.json.encode(_shown(revoked)), request_id=scope["state"]["request_id"])
-
-
-def _no_account() -> ApiError:
-    return ApiError(NOT_FOUND, "there is no such account")
 
 
 def _no_key() -> ApiError:

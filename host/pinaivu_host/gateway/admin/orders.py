@@ -6,52 +6,36 @@ enclave and will get there (202). The same reference and content again is the sa
 
 import base64
 import secrets
-import unicodedata
-from typing import Annotated, Any, Final, assert_never
+from typing import Annotated, Final, assert_never
 
 import msgspec
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.errors import OrderConflictError
+from pinaivu_host.gateway.admin.body import (
+    Amount,
+    OperatorShape,
+    Reference,
+    parse_amount,
+    read_admin_body,
+    wrong_value,
+)
 from pinaivu_host.gateway.authentication import authenticate_operator
-from pinaivu_host.gateway.body import parse_object, read_body
-from pinaivu_host.gateway.error_table import INVALID_VALUE, NO_OPERATOR_KEY, ORDER_CONFLICT, ORDER_REFUSED
-from pinaivu_host.gateway.errors import ApiError, Detail
+from pinaivu_host.gateway.error_table import NO_OPERATOR_KEY, ORDER_CONFLICT, ORDER_REFUSED
+from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.http_answer import send_json
-from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.validation import validated
 from pinaivu_host.operator_orders import OperatorKey, verify_order
 from pinaivu_host.outbox import Outbox
 from pinaivu_host.store.orders import Orders, StoredOrder
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.errors import VerificationError
-from pinaivu_shared.money import AMOUNT_MAX, parse_usdc
+from pinaivu_shared.money import decimal_usdc
 from pinaivu_shared.signed import Signed
 from pinaivu_shared.terms import Deposit, Order, Payout
 
-ADMIN_BODY_BYTES_MAX: Final = 16 * 1024
 RECORD_LIMIT_S: Final = 10.0
 """How long an answer waits for an order to be in the log."""
-
-Amount = Annotated[str, Field(max_length=40)]
-
-
-def _plain(text: str) -> str:
-    """Names go into one line of a list; PostgreSQL has no NUL either."""
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not have control characters")
-    return text
-
-
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
-Reference = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
-
-
-class OperatorShape(Shape):
-    """Base of everything the operator sends. Unknown fields are refused: a misspelt reference would count twice."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class NewPayout(OperatorShape):
@@ -142,36 +126,6 @@ def new_reference(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(12)}"
 
 
-async def read_admin_body(scope: Scope, receive: Receive, shape: Any, admin_key: str | None) -> Any:  # noqa: ANN401 - a model and its instance
-    """The operator's body as `shape`; ApiError (401, 422, …) for anybody or anything else."""
-    authenticate_operator(scope, admin_key)
-    return validated(shape, parse_object(await read_body(scope, receive, max_bytes=ADMIN_BODY_BYTES_MAX)))
-
-
-def parse_amount(text: str, name: str, *, at_least: int = 1) -> int:
-    """Micro-USDC from a decimal text; ApiError (422) for anything else, too little or too much."""
-    try:
-        amount = parse_usdc(text)
-    except ValueError as error:
-        raise wrong_value(name, str(error)) from None
-    if not at_least <= amount <= AMOUNT_MAX:
-        raise wrong_value(name, "more than an account can hold" if amount else "nothing at all is no order")
-    return amount
-
-
-def wrong_value(name: str, reason: str) -> ApiError:
-    """The error for one field of an operator's body."""
-    return ApiError(
-        INVALID_VALUE, f"{name}: {reason}", param=name, detail=(Detail(("body", name), reason, "value_error"),)
-    )
-
-
-def format_credit(credit: int) -> str:
-    """Decimal text with six digits after the point."""
-    sign = "-" if credit < 0 else ""
-    return f"{sign}{abs(credit) // 1_000_000}.{abs(credit) % 1_000_000:06d}"
-
-
 def _shown(stored: StoredOrder) -> dict[str, object]:
     shown: dict[str, object] = {"reference": stored.reference, **_content(stored.order)}
     shown |= {"created_ms": stored.created_ms, "state": stored.state}
@@ -183,7 +137,7 @@ def _shown(stored: StoredOrder) -> dict[str, object]:
 
 
 def _content(order: Order) -> dict[str, object]:
-    amount = format_credit(order.amount)
+    amount = decimal_usdc(order.amount)
     match order:
         case Deposit():
             return {"kind": "deposit", "account_id": order.account, "amount": amount, "fund": order.fund}
