@@ -16,7 +16,7 @@ import trio
 from pinaivu_enclave.boot import Boot, EnclavePlatform, ServingEpoch
 from pinaivu_enclave.clock import CHECK_SECONDS, Clock
 from pinaivu_enclave.core.commands import Command, Effect, IllegalCommandError, IssueChallenge, Tick
-from pinaivu_enclave.core.nodes import CHALLENGE_ENTROPY_BYTES
+from pinaivu_enclave.core.sessions import CHALLENGE_ENTROPY_BYTES
 from pinaivu_shared.errors import PeerError, PinaivuError
 from pinaivu_shared.framing import FrameReader, frame
 from pinaivu_shared.wire import link, link_boot

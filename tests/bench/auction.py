@@ -11,8 +11,8 @@ from statistics import median
 
 from tests.enclave.market import MODEL, ORIGIN, OTHER_MODEL, START_MS, Market, Node
 
-from pinaivu_enclave.core.auction import Ineligible, QuoteBook, StandingQuote, bid_of
 from pinaivu_enclave.core.quality_book import QualityBook
+from pinaivu_enclave.core.quote_book import Ineligible, QuoteBook, StandingQuote, bid_of
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import MAX_NODES, parse_configuration
 from pinaivu_shared.second_score import Bid, Lot, run_auction

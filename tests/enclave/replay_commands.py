@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pinaivu_enclave.core.auction import StandingQuote
 from pinaivu_enclave.core.commands import IssueChallenge, Tick
 from pinaivu_enclave.core.coordinator import Coordinator
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys, derive_signing_key
 from pinaivu_enclave.core.market_state import MarketState
+from pinaivu_enclave.core.quote_book import StandingQuote
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import parse_configuration
 from pinaivu_shared.ids import digest_of, make_request_id, node_id_of

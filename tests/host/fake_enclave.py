@@ -24,7 +24,7 @@ from pinaivu_enclave.boot import Boot, EnclavePlatform, ServingEpoch
 from pinaivu_enclave.core.commands import IllegalCommandError, IssueChallenge, Tick
 from pinaivu_enclave.core.coordinator import Coordinator
 from pinaivu_enclave.core.keys import derive_signing_key
-from pinaivu_enclave.core.nodes import CHALLENGE_ENTROPY_BYTES
+from pinaivu_enclave.core.sessions import CHALLENGE_ENTROPY_BYTES
 from pinaivu_enclave.vault import OpenedVault, Vault
 from pinaivu_shared.attestation.policy import MeasurementPolicy
 from pinaivu_shared.canonical import encode

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from pinaivu_enclave.core.auction import Ineligible, QuoteBook, StandingQuote, bid_of
 from pinaivu_enclave.core.jobs import Failure, Job, Phase
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.limits import (
@@ -15,6 +14,7 @@ from pinaivu_enclave.core.limits import (
     limits_within,
 )
 from pinaivu_enclave.core.market_state import MarketState
+from pinaivu_enclave.core.quote_book import Ineligible, QuoteBook, StandingQuote, bid_of
 from pinaivu_enclave.core.tallies import Tallies
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.configuration import Configuration, ModelTerms

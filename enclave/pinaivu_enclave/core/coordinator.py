@@ -8,7 +8,6 @@ from typing import assert_never
 
 import msgspec
 
-from pinaivu_enclave.core.auction import Ineligible, QuoteBook
 from pinaivu_enclave.core.award import AwardOffice
 from pinaivu_enclave.core.commands import (
     Command,
@@ -23,10 +22,11 @@ from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
 from pinaivu_enclave.core.metering import judged_decline, read_proof
-from pinaivu_enclave.core.nodes import Sessions
 from pinaivu_enclave.core.orders import OrderOffice
+from pinaivu_enclave.core.quote_book import Ineligible, QuoteBook
 from pinaivu_enclave.core.registration import RegistrationOffice
 from pinaivu_enclave.core.reports import ReportOffice
+from pinaivu_enclave.core.sessions import Sessions
 from pinaivu_enclave.core.settlement import SettlementOffice, reason_of_host
 from pinaivu_enclave.core.statements import StatementOffice
 from pinaivu_enclave.core.suspension import SuspensionOffice

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from pinaivu_enclave.core.auction import QuoteBook, StandingQuote
 from pinaivu_enclave.core.commands import Effect, IssueChallenge, MarketFullError
 from pinaivu_enclave.core.journal import Journal
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_enclave.core.nodes import Session, Sessions
+from pinaivu_enclave.core.quote_book import QuoteBook, StandingQuote
+from pinaivu_enclave.core.sessions import Session, Sessions
 from pinaivu_shared.canonical import decode, encode
 from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of

@@ -1,10 +1,10 @@
 """Reports: what the enclave tells a node about itself, signed, so that no host can tell it otherwise."""
 
-from pinaivu_enclave.core.auction import QuoteBook
 from pinaivu_enclave.core.commands import Effect
 from pinaivu_enclave.core.keys import EpochKeys
 from pinaivu_enclave.core.market_state import MarketState
-from pinaivu_enclave.core.nodes import Session
+from pinaivu_enclave.core.quote_book import QuoteBook
+from pinaivu_enclave.core.sessions import Session
 from pinaivu_enclave.core.tallies import Tallies
 from pinaivu_shared.canonical import encode
 from pinaivu_shared.ledger import node_account, payable_account
