@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from pinaivu_image.errors import BuildError, MirrorError
-from pinaivu_image.printable import printable
 from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.report import printable
 
 DONE, DIFFERENT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 NOT_GIVEN = "(not given)"

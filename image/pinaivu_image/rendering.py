@@ -6,7 +6,7 @@ from typing import Any, Final
 from pinaivu_image.difference import Change, Difference
 from pinaivu_image.inputs import WITHOUT_FILES
 from pinaivu_image.inspection import Inspection, inspection_json
-from pinaivu_image.printable import printable
+from pinaivu_shared.report import printable
 
 ABSENT: Final = "(absent)"
 STATED: Final = "inputs, as the image itself states; only a rebuild proves it:"

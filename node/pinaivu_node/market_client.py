@@ -1,20 +1,18 @@
 """The gateway's public pages about a node, as its operator reads them. Nothing of it is verified here."""
 
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
+from pinaivu_node.gateway_url import http_url
 from pinaivu_shared.error_body import service_error
 from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.receipt import PaymentAmount
 from pinaivu_shared.statement import MAX_STATEMENT_BYTES
-from pinaivu_shared.wire.node import NODE_PATH
 
 TIMEOUT_SECONDS: Final = 30
 MAX_ACCOUNT_BYTES: Final = 64 * 1024
-_HTTP_SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class PublicSuspension(msgspec.Struct, frozen=True):
@@ -42,10 +40,10 @@ class PublicAccount(msgspec.Struct, frozen=True):
 
 def gateway_url(text: str) -> str:
     """The gateway's HTTP URL, without a slash at its end, from that or the one a node connects to; CallerError."""
-    url = urlsplit(text)
-    if url.scheme not in _HTTP_SCHEMES or not url.hostname or url.query or url.fragment or url.username:
-        raise CallerError("gateway: expected an http(s):// or ws(s):// URL without user, query and fragment")
-    return f"{_HTTP_SCHEMES[url.scheme]}://{url.netloc}{url.path.rstrip('/').removesuffix(NODE_PATH)}"
+    try:
+        return http_url(text)
+    except ValueError as error:
+        raise CallerError(f"gateway: {error}") from None
 
 
 class MarketClient:

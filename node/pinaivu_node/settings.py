@@ -4,7 +4,6 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -20,11 +19,10 @@ from pinaivu_node.engine_settings import (
     with_underscores,
 )
 from pinaivu_node.engines.access import EngineSetup
+from pinaivu_node.gateway_url import websocket_url
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import CallerError
-from pinaivu_shared.wire.node import NODE_PATH
 
-_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _OF_ONE_ENGINE: Final = (
     *("engine", "engine_models", "engine_api_key", "engine_api_key_file"),
     *("slots", "context_length", "engine_capabilities"),
@@ -66,11 +64,7 @@ class NodeSettings(Table):
     @classmethod
     def _websocket(cls, value: str) -> str:
         """The gateway's URL as that of its WebSocket endpoint."""
-        url = urlsplit(value)
-        if url.scheme not in _WEBSOCKET_SCHEMES or not url.hostname or url.query or url.fragment or url.username:
-            raise ValueError("expected an http(s):// or ws(s):// URL without user, query and fragment")
-        path = url.path.rstrip("/").removesuffix(NODE_PATH)
-        return f"{_WEBSOCKET_SCHEMES[url.scheme]}://{url.netloc}{path}{NODE_PATH}"
+        return websocket_url(value)
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

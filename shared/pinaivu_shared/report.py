@@ -18,7 +18,10 @@ def report_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def printable(value: object) -> str:
     """Text that cannot move the cursor, change colours or begin a line of its own."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def percent(bps: int) -> str:

@@ -42,7 +42,7 @@ def test_the_gateways_url_is_that_of_the_node_without_its_path(text: str, url: s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gateway", "ftp://gateway.test", "http://", "http://a:b@c", "http://a?b", "http://a#b"]
+    "text", ["", "gateway", "ftp://gateway.test", "http://", "http://a:b@c", "http://a?b", "http://a#b", "http://["]
 )
 def test_what_is_no_url_of_a_gateway_is_refused(text: str) -> None:
     with pytest.raises(CallerError):
