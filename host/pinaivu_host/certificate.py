@@ -7,6 +7,7 @@ from typing import Final
 
 from cryptography import x509
 
+from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class ServerCertificate:
 
 def _load(certificate: Path, key: Path) -> ssl.SSLContext:
     _check_certificate(certificate)
-    _read(key, "tls-key")
+    read_flag_file(key, "tls-key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -61,13 +62,6 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
 
 def _check_certificate(file: Path) -> None:
     try:
-        x509.load_pem_x509_certificates(_read(file, "tls-certificate"))
+        x509.load_pem_x509_certificates(read_flag_file(file, "tls-certificate"))
     except ValueError:
         raise CallerError(f"--tls-certificate {file} has no certificate in PEM") from None
-
-
-def _read(file: Path, flag: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CallerError(f"--{flag} {file}: {error.strerror}") from error

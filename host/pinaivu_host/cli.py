@@ -6,7 +6,7 @@ import sys
 from pinaivu_host import database_commands as database
 from pinaivu_host import operator_commands as operator
 from pinaivu_host import serve_commands as serving
-from pinaivu_host.operator_commands import read_file
+from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError, PinaivuError
 from pinaivu_shared.flags import add_flag, add_switch
 
@@ -109,8 +109,8 @@ def _kms_policy(options: argparse.Namespace) -> int:
 
     administrator = _administrator(options)
     policy = key_policy(
-        read_measurements(read_file(options.pcrs, "pcrs")),
-        canonical_configuration(read_file(options.configuration, "configuration")),
+        read_measurements(read_flag_file(options.pcrs, "pcrs")),
+        canonical_configuration(read_flag_file(options.configuration, "configuration")),
         role=options.role,
         administrator=administrator,
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.flags import add_flag
 
@@ -78,7 +79,7 @@ def load_operator_key(options: argparse.Namespace) -> "OperatorKey":
     from pinaivu_shared.configuration import canonical_configuration, parse_configuration
     from pinaivu_shared.key_file import read_key_file
 
-    configuration = canonical_configuration(read_file(options.configuration, "configuration"))
+    configuration = canonical_configuration(read_flag_file(options.configuration, "configuration"))
     return OperatorKey(read_key_file(Path(options.operator_key_file)), parse_configuration(configuration))
 
 
@@ -93,13 +94,3 @@ def _signed(options: argparse.Namespace) -> "Signed":
     if options.node_id:
         return key.payout(reference=options.reference, node_id=options.node_id, amount=amount)
     return key.deposit(reference=options.reference, account=options.account, amount=amount, fund=options.fund)
-
-
-def read_file(path: str, name: str) -> bytes:
-    """The content of the file that the flag `name` names."""
-    if not path:
-        raise CallerError(f"--{name} is empty: a file is expected")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise CallerError(f"--{name} {path}: {error.strerror}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinaivu_host import database_commands as database
-from pinaivu_host.operator_commands import read_file
+from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.flags import add_flag
 
@@ -132,7 +132,7 @@ def _host_settings(options: argparse.Namespace) -> "HostSettings":
     from pinaivu_shared.configuration import canonical_configuration
     from pinaivu_shared.key_file import read_key_file
 
-    configuration = canonical_configuration(read_file(options.configuration, "configuration"))
+    configuration = canonical_configuration(read_flag_file(options.configuration, "configuration"))
     return HostSettings(
         enclave=parse_address(options.enclave),
         database_url=database.database_url(options),

@@ -1,13 +1,13 @@
 """`pinaivu node earnings`: what the enclave signed, beside what the gateway says that the log says."""
 
 import argparse
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from pinaivu_node.clock import now_ms
 from pinaivu_node.market_client import MarketClient, PublicAccount
 from pinaivu_node.node_folder import NodeFolder
 from pinaivu_node.reasons import meaning
@@ -23,10 +23,8 @@ _GATEWAYS: Final = "gateway"
 def show_earnings(chosen: argparse.Namespace) -> int:
     """Print both; 0, or 2 where one of them cannot be had."""
     folder = NodeFolder(chosen.data_dir, gateway=chosen.gateway)
-    now_ms = time.time_ns() // 1_000_000
-    return judge(
-        lambda: _compared(folder), as_json=chosen.json, fields=dict, lines=partial(_earnings_lines, now_ms=now_ms)
-    )
+    lines = partial(_earnings_lines, at_ms=now_ms())
+    return judge(lambda: _compared(folder), as_json=chosen.json, fields=dict, lines=lines)
 
 
 def _compared(folder: NodeFolder) -> dict[str, Any]:
@@ -62,7 +60,7 @@ def _signed(heard: HeardReport) -> dict[str, Any]:
     }
 
 
-def _earnings_lines(found: dict[str, Any], *, now_ms: int) -> Iterator[str]:
+def _earnings_lines(found: dict[str, Any], *, at_ms: int) -> Iterator[str]:
     signed, told = found["signed"], found["gateway"]
     yield f"node  {found['node_id']}"
     yield ""
@@ -73,10 +71,10 @@ def _earnings_lines(found: dict[str, Any], *, now_ms: int) -> Iterator[str]:
     yield ""
     yield "earned: paid by receipts, in no statement yet; payable: stated and not paid out yet"
     if signed:
-        yield f"{_SIGNED}: by the enclave, verified by the node, heard {span(now_ms - signed['heard_ms'])} ago"
+        yield f"{_SIGNED}: by the enclave, verified by the node, heard {span(at_ms - signed['heard_ms'])} ago"
     else:
         yield f"{_SIGNED}: the node has heard none yet; `pinaivu node run` asks for it"
     yield f"{_GATEWAYS}: signed by nobody; `pinaivu node statement` verifies a statement"
     if suspension := found["suspension"]:
-        left = span(suspension["until_ms"] - now_ms)
+        left = span(suspension["until_ms"] - at_ms)
         yield f"suspended for another {left}, for {suspension['request_id']}: {meaning(suspension['reason'])}"

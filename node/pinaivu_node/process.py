@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,6 +13,7 @@ import trio
 from pinaivu_node.admission import EpochVerifier
 from pinaivu_node.agent import Agent
 from pinaivu_node.change import Change
+from pinaivu_node.clock import now_ms
 from pinaivu_node.connection import Connection, open_connection
 from pinaivu_node.engine_pool import EnginePool
 from pinaivu_node.engines.supervisor import EngineSupervisor
@@ -43,7 +43,7 @@ def build_agent(
         quote_lifetime_ms=settings.quote_lifetime * 1000,
         drain_seconds=settings.drain_seconds,
         verify=verify,
-        now_ms=lambda: time.time_ns() // 1_000_000,
+        now_ms=now_ms,
         entropy=os.urandom,
         keep_quote=evidence.keep_quote,
         keep_job=evidence.keep_job,

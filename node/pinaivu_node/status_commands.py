@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from pinaivu_node.clock import now_ms
 from pinaivu_node.node_folder import NodeFolder
 from pinaivu_node.status import FILE, NodeStatus
 from pinaivu_node.status_view import span, status_view
@@ -30,12 +31,12 @@ def show_status(chosen: argparse.Namespace) -> int:
 
 
 def _print_status(status: NodeStatus, *, as_json: bool) -> int:
-    now_ms = _now_ms()
-    trouble = _not_running(status, now_ms)
+    at_ms = now_ms()
+    trouble = _not_running(status, at_ms)
     if as_json:
         print(_json_line(status, trouble))
     else:
-        _console().print(status_view(status, now_ms=now_ms))
+        _console().print(status_view(status, now_ms=at_ms))
     if trouble:
         print(trouble, file=sys.stderr)
     return NOT_RUNNING if trouble else RUNNING
@@ -58,8 +59,8 @@ def _watch(folder: NodeFolder, *, as_json: bool) -> int:
 def _draw(folder: NodeFolder) -> None:
     with Live(console=_console(), auto_refresh=False) as live:
         while True:
-            status, now_ms = _status(folder), _now_ms()
-            live.update(Group(status_view(status, now_ms=now_ms), Text(_not_running(status, now_ms))), refresh=True)
+            status, at_ms = _status(folder), now_ms()
+            live.update(Group(status_view(status, now_ms=at_ms), Text(_not_running(status, at_ms))), refresh=True)
             time.sleep(WATCH_SECONDS)
 
 
@@ -67,7 +68,7 @@ def _follow(folder: NodeFolder) -> None:
     last = ""
     while True:
         status = _status(folder)
-        line = _json_line(status, _not_running(status, _now_ms()))
+        line = _json_line(status, _not_running(status, now_ms()))
         if line != last:
             print(line, flush=True)
         last = line
@@ -85,19 +86,15 @@ def _status(folder: NodeFolder) -> NodeStatus:
     return status
 
 
-def _not_running(status: NodeStatus, now_ms: int) -> str:
+def _not_running(status: NodeStatus, at_ms: int) -> str:
     """What to say where no node runs; empty where one does."""
-    ago = span(now_ms - status.written_ms)
+    ago = span(at_ms - status.written_ms)
     if status.state == "stopped":
         return f"not running: the node was stopped {ago} ago; start it with `pinaivu node run`"
-    if status.is_stale(now_ms):
+    if status.is_stale(at_ms):
         return f"not running, or stuck: nothing was written for {ago}, and it writes every few seconds"
     return ""
 
 
 def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
