@@ -236,5 +236,6 @@ async def test_without_an_enclave_it_is_503(town: Town) -> None:
         await asyncio.sleep(0)
     response = await town.chat()
     check_shape(response, 503, "server_error", "coordinator_unavailable")
-    check_shape(await town.client().get("/readyz"), 503, "server_error", "coordinator_unavailable")
+    body = check_shape(await town.client().get("/readyz"), 503, "server_error", "coordinator_unavailable")
+    assert body["error"]["message"] == "not ready: no enclave serves"
     await town.enclave.start()

@@ -24,8 +24,15 @@ class Health:
 
         `nodes` says how many of them have a standing quote; none does not make the gateway unready.
         """
-        if self._market.draining or self._market.journal.failed or not self._market.link.ready:
-            raise ApiError(COORDINATOR_UNAVAILABLE, "not ready")
+        if reason := self._why_not_ready():
+            raise ApiError(COORDINATOR_UNAVAILABLE, f"not ready: {reason}")
         offering = self._market.nodes.offering(now_ms())
         body = b'{"status":"ready","nodes":%d}' % offering
         await send_json(send, body, request_id=scope["state"]["request_id"])
+
+    def _why_not_ready(self) -> str:
+        if self._market.draining:
+            return "this gateway is shutting down"
+        if self._market.journal.failed:
+            return "the journal has ended, and the host's log says why"
+        return "" if self._market.link.ready else "no enclave serves"
