@@ -7,7 +7,7 @@ the core made them; a host that does not read stops its own commands from being 
 import logging
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import msgspec
@@ -42,10 +42,11 @@ class Outbox:
 
     async def put(self, answer: link.Answer) -> None:
         """Queue one message; waits while the host does not read. A closed connection loses it, as any would."""
-        try:
-            await self._sender.send(answer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            try:
+                self._sender.send_nowait(answer)  # `send` costs a turn of the scheduler, and of the wire, for each
+            except trio.WouldBlock:
+                await self._sender.send(answer)
 
     def close(self) -> None:
         """End the connection once what is queued was sent."""
