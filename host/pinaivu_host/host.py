@@ -176,26 +176,28 @@ class Host:
         self._database.close()
 
     def _routes(self) -> list[BaseRoute]:
-        settings, market = self.settings, self.market
-        asking = Asking(self.jobs, self.accounts, market.metrics, max_body_bytes=settings.max_body_bytes)
+        node_endpoint = NodeEndpoint(
+            link=self.link,
+            connections=self.nodes,
+            capacity=self.market.capacity,
+            first_quotes=self.first_quotes,
+            evidence=self.market.evidence,
+        )
+        return [
+            *self._account_routes(),
+            *self._evidence_routes(),
+            *self._operator_routes(),
+            websocket_route(NODE_PATH, node_endpoint.serve),
+        ]
+
+    def _account_routes(self) -> list[BaseRoute]:
+        """What needs an account's key, and the prices."""
+        market = self.market
+        asking = Asking(self.jobs, self.accounts, market.metrics, max_body_bytes=self.settings.max_body_bytes)
         pricing = Pricing(self._configuration)
         models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
         usage = Usage(self._database)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
-        nodes = Nodes(NodeRecords(self._database), market.evidence, self.journal)
-        health = Health(market)
-        orders = AdminOrders(
-            self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=settings.admin_key
-        )
-        admin = AdminAccounts(self.accounts, orders, self.link, admin_key=settings.admin_key)
-        keys = AdminKeys(ApiKeys(self._database), self.accounts, admin_key=settings.admin_key)
-        node_endpoint = NodeEndpoint(
-            link=self.link,
-            connections=self.nodes,
-            capacity=market.capacity,
-            first_quotes=self.first_quotes,
-            evidence=market.evidence,
-        )
         return [
             *(route(path, "POST", partial(asking.serve, read)) for path, read in READERS.items()),
             route("/v1/models", "GET", models.list),
@@ -205,7 +207,14 @@ class Host:
             route("/v1/receipts", "GET", ReceiptList(usage, self.accounts).list),
             route("/v1/receipts/{request_id}", "GET", receipts.receipt),
             route("/v1/receipts/{request_id}/bundle", "GET", receipts.bundle),
-            route("/v1/transcripts/{digest}", "GET", Transcripts(market.evidence).transcript),
+        ]
+
+    def _evidence_routes(self) -> list[BaseRoute]:
+        """What is for everybody."""
+        evidence, health = self.market.evidence, Health(self.market)
+        nodes = Nodes(NodeRecords(self._database), evidence, self.journal)
+        return [
+            route("/v1/transcripts/{digest}", "GET", Transcripts(evidence).transcript),
             route("/v1/nodes/{node_id}", "GET", nodes.node),
             route("/v1/nodes/{node_id}/statements", "GET", nodes.statements),
             route("/v1/nodes/{node_id}/statements/{number}", "GET", nodes.statement),
@@ -213,11 +222,20 @@ class Host:
             route("/openapi.json", "GET", OpenApiDocument().document),
             route("/healthz", "GET", health.alive),
             route("/readyz", "GET", health.ready),
-            route("/metrics", "GET", Scrape(market, self.orders, admin_key=settings.admin_key).metrics),
-            route("/admin/v1/accounts", "POST", admin.create_account),
-            route("/admin/v1/accounts", "GET", admin.list),
-            route("/admin/v1/accounts/{account_id}", "GET", admin.account),
-            route("/admin/v1/accounts/{account_id}/deposits", "POST", admin.deposit),
+        ]
+
+    def _operator_routes(self) -> list[BaseRoute]:
+        """What needs the admin key."""
+        admin_key = self.settings.admin_key
+        orders = AdminOrders(self.orders, self.outbox, self._configuration, key=self.operator_key, admin_key=admin_key)
+        accounts = AdminAccounts(self.accounts, orders, self.link, admin_key=admin_key)
+        keys = AdminKeys(ApiKeys(self._database), self.accounts, admin_key=admin_key)
+        return [
+            route("/metrics", "GET", Scrape(self.market, self.orders, admin_key=admin_key).metrics),
+            route("/admin/v1/accounts", "POST", accounts.create_account),
+            route("/admin/v1/accounts", "GET", accounts.list),
+            route("/admin/v1/accounts/{account_id}", "GET", accounts.account),
+            route("/admin/v1/accounts/{account_id}/deposits", "POST", accounts.deposit),
             route("/admin/v1/accounts/{account_id}/keys", "POST", keys.create),
             route("/admin/v1/accounts/{account_id}/keys", "GET", keys.list),
             route("/admin/v1/keys/{key_id}", "PATCH", keys.change),
@@ -225,7 +243,6 @@ class Host:
             route("/admin/v1/payouts", "POST", orders.pay_out),
             route("/admin/v1/orders", "GET", orders.list),
             route("/admin/v1/orders", "POST", orders.hand_in),
-            websocket_route(NODE_PATH, node_endpoint.serve),
         ]
 
 

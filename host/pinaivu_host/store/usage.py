@@ -5,7 +5,7 @@ A receipt belongs to the time at which its request came, which is in the request
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
@@ -85,18 +85,7 @@ class Usage:
             .order_by(*groups)
         )
         rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [
-            DayUsage(
-                day=row.day,
-                model=row.model if "model" in by else None,
-                key_id=row.key_id if "api_key_id" in by else None,
-                prompt_tokens=int(row.prompt_tokens),  # PostgreSQL sums big integers to decimals
-                completion_tokens=int(row.completion_tokens),
-                requests=row.requests,
-                charge=int(row.charge),
-            )
-            for row in rows
-        ]
+        return [_day_usage(row, by) for row in rows]
 
     async def receipts(self, account_id: str, wanted: ReceiptFilter, *, limit: int) -> Sequence[bytes]:
         """The exact bytes of the account's receipts, newest first."""
@@ -108,6 +97,18 @@ class Usage:
             .limit(limit)
         )
         return await self._database.read(lambda connection: connection.execute(query).scalars().all())
+
+
+def _day_usage(row: Any, by: Collection[Grouping]) -> DayUsage:  # noqa: ANN401 - a row of the query above
+    return DayUsage(
+        day=row.day,
+        model=row.model if "model" in by else None,
+        key_id=row.key_id if "api_key_id" in by else None,
+        prompt_tokens=int(row.prompt_tokens),  # PostgreSQL sums big integers to decimals
+        completion_tokens=int(row.completion_tokens),
+        requests=row.requests,
+        charge=int(row.charge),
+    )
 
 
 def _of(account_id: str) -> ColumnElement[bool]:
