@@ -111,6 +111,18 @@ async def endless(offered: Offered) -> None:
     await offered.prove(told, outcome="cancelled", finish_reason=None)
 
 
+def breaking(proceed: asyncio.Event) -> Script:
+    """The script of a node that begins to answer, waits, and then sends what the protocol does not allow."""
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta("Hel")
+        await proceed.wait()
+        await offered.delta("x", index=7)
+
+    return script
+
+
 class Gate:
     """A node that begins to answer, waits until `proceed`, and ends. `begun` says that the first piece was sent."""
 

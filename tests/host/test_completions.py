@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.host.fake_node import Offered
+from tests.host.fake_node import Offered, breaking
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
@@ -46,14 +46,7 @@ async def test_a_stream_has_chunks_of_the_same_shape(town: Town) -> None:
 
 async def test_a_broken_stream_ends_with_an_error(town: Town) -> None:
     begun = asyncio.Event()
-
-    async def broken(offered: Offered) -> None:
-        await offered.accept()
-        await offered.delta("Hel")
-        await begun.wait()
-        await offered.delta("x", index=7)
-
-    await town.node(broken)
+    await town.node(breaking(begun))
     body = {"model": "m", "prompt": "Once", "stream": True}
     async with town.client().stream("POST", "/v1/completions", json=body) as response:
         begun.set()

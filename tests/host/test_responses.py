@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 from openai.types.responses import Response
-from tests.host.fake_node import Offered
+from tests.host.fake_node import Offered, breaking
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
@@ -100,14 +100,7 @@ async def test_the_sdk_follows_a_stream(town: Town) -> None:
 
 async def test_a_broken_stream_raises_in_the_sdk(town: Town) -> None:
     begun = asyncio.Event()
-
-    async def broken(offered: Offered) -> None:
-        await offered.accept()
-        await offered.delta("Hel")
-        await begun.wait()
-        await offered.delta("x", index=7)
-
-    await town.node(broken)
+    await town.node(breaking(begun))
     async with sdk(town) as client:
         stream = await client.responses.create(model="m", input="hi", stream=True)
         begun.set()
