@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 from pinaivu_enclave.nsm import BufferTooSmallError, InputTooLargeError, InternalError, NsmDescription, messages
-from pinaivu_enclave.nsm.entropy import gather
+from pinaivu_enclave.nsm.random_bytes import gather
 
 DEVICE: Final = Path("/dev/nsm")
 

@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 from cffi import FFI
 
 from pinaivu_enclave.nsm import NSM_ERRORS, InternalError, InvalidResponseError, NsmDescription
-from pinaivu_enclave.nsm.entropy import gather
 from pinaivu_enclave.nsm.messages import as_pcr, as_u16
+from pinaivu_enclave.nsm.random_bytes import gather
 from pinaivu_shared.attestation.document import MAX_PCRS, PCR_BYTES
 
 DOCUMENT_BYTES: Final = 16 * 1024  # the SDK's own buffer

@@ -1,4 +1,4 @@
-"""How many random bytes one asks a module for that gives as many as it likes (nsm-api: "up to 256")."""
+"""Random bytes of a module that gives as many at a time as it likes (nsm-api: "up to 256")."""
 
 from collections.abc import Callable
 
