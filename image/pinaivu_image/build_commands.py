@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pinaivu_image.building import BuildPlan, build_image, manifest_json, usable_mirrors
 from pinaivu_image.checkout import CheckoutState, compare_with_commit
-from pinaivu_image.cli import DONE, NOT_GIVEN, given, say
+from pinaivu_image.command_line import DONE, NOT_GIVEN, given, say
 from pinaivu_image.errors import CheckoutError
 from pinaivu_image.fetch import InputCache
 from pinaivu_image.files import require_writable, write_file

@@ -7,16 +7,12 @@ cannot be used, 130 interrupted.
 import argparse
 import io
 import sys
-from pathlib import Path
 
+from pinaivu_image.command_line import INTERRUPTED, NOT_GIVEN, UNUSABLE, say
 from pinaivu_image.errors import BuildError, MirrorError
 from pinaivu_shared.errors import CallerError, UnreadableError
 from pinaivu_shared.flags import add_flag, add_switch
 from pinaivu_shared.report import printable
-
-DONE, DIFFERENT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-NOT_GIVEN = "(not given)"
-"""A flag that was left out; an empty one is somebody's empty variable, and is refused."""
 
 
 def image(arguments: list[str]) -> int:
@@ -141,18 +137,6 @@ def _pcrs(chosen: argparse.Namespace) -> int:
     from pinaivu_image.reading_commands import pcrs
 
     return pcrs(chosen)
-
-
-def given(flag: str, name: str) -> Path:
-    """The file or folder that a flag names; CallerError where it names none."""
-    if not name:
-        raise CallerError(f"--{flag} is empty")
-    return Path(name)
-
-
-def say(text: str) -> None:
-    """One line for people."""
-    print(f"pinaivu image: {printable(text)}", file=sys.stderr)
 
 
 def _file_name(name: str) -> str:

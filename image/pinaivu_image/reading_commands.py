@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Iterator
 
-from pinaivu_image.cli import DIFFERENT, DONE, NOT_GIVEN, given, say
+from pinaivu_image.command_line import DIFFERENT, DONE, NOT_GIVEN, given, say
 from pinaivu_image.difference import compare_images, difference_json
 from pinaivu_image.files import write_file
 from pinaivu_image.inspection import Inspection, inspect_image, inspection_json
