@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 MAX_CALLS_IN_FLIGHT: Final = 1024
+ACKNOWLEDGE_PAUSE_S: Final = 0.05
+"""From one acknowledgement to the next: the enclave signs a checkpoint for each, and no answer waits for it."""
 FIRST_DELAY_S: Final = 0.05
 LONGEST_DELAY_S: Final = 2.0
 _chance: Final = random.SystemRandom()
@@ -168,7 +170,7 @@ class EnclaveLink:
             self._journal.keep_checkpoint(push.size, push.checkpoint)
 
     async def _acknowledge(self, connection: LinkConnection) -> None:
-        """Tell the enclave what is durable: one acknowledgement in flight, always the newest size."""
+        """Tell the enclave what is durable, always the newest size: at once, or after the pause since the last time."""
         while True:
             await self._unacknowledged.wait()
             self._unacknowledged.clear()
@@ -176,6 +178,7 @@ class EnclaveLink:
                 answer = await connection.ask(AcknowledgeLeaves(self._journal.size))
                 if isinstance(answer, Refused):
                     raise PeerError("enclave", f"refused an acknowledgement: {answer.code}")
+                await asyncio.sleep(ACKNOWLEDGE_PAUSE_S)
 
     def _end(self, conflict: JournalConflictError) -> None:
         logger.error(

@@ -75,6 +75,17 @@ async def test_the_same_enclave_only_sends_what_was_not_acknowledged(town: Town)
     assert {one.instance for one in town.enclave.all_of(Introduce)} == {town.host.link.instance}
 
 
+async def test_leaves_soon_after_each_other_are_acknowledged_together(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinaivu_host.link.ACKNOWLEDGE_PAUSE_S", 3600)
+    already = len(town.enclave.all_of(AcknowledgeLeaves))
+    await town.node()
+    for _ in range(5):
+        await town.chat()
+    assert len(town.enclave.all_of(AcknowledgeLeaves)) <= already + 1
+
+
 async def test_calls_in_flight_fail_at_once_when_the_link_breaks(town: Town) -> None:
     town.enclave.silent_on = (Attest,)
     calls = [asyncio.ensure_future(town.host.link.call(Attest(b""), Attestation)) for _ in range(50)]

@@ -9,7 +9,7 @@ from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import Journal
 
 CHECKPOINT_LIMIT_S: Final = 5.0
-"""A checkpoint follows a durable leaf within milliseconds, unless the enclave is away."""
+"""A checkpoint follows a durable leaf within a tenth of a second, unless the enclave is away."""
 
 
 async def log_proof(journal: Journal, evidence: EvidenceStore, index: int, *, subject: str) -> str:
