@@ -1,7 +1,7 @@
 """Quality and slots: from receipts alone, in integers, never far at once, and never on a node's own word."""
 
 import hashlib
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ from pinaivu_shared.quality import (
 )
 from pinaivu_shared.receipt import Receipt, ReceiptTiming
 from pinaivu_shared.wire import link
+from pinaivu_shared.wire.node import DeclineReason
 
 from .market import MODEL, OTHER_MODEL, Market, Node
 
@@ -135,6 +136,18 @@ def test_a_failure_lowers_quality_and_slots(probation: Market, reason: str) -> N
 def test_what_is_not_the_nodes_fault_moves_nothing(market: Market, cheap: Node, reason: str) -> None:
     market.settle(market.open_job(), cheap, outcome="failed", reason=reason, proof=None)
     assert standing(market, cheap) == Standing(7_500, 1_024)
+
+
+@pytest.mark.parametrize("reason", get_args(DeclineReason))
+def test_a_node_that_declines_what_it_has_begun_has_failed(market: Market, cheap: Node, reason: str) -> None:
+    """Else it could break every answer after its first token, and blame the request."""
+    awarded = market.open_job()
+    market.apply(cheap.accept(awarded))
+    market.apply(link.ReportFirstToken(awarded.request_id, 1))
+    begun = link.Delivery(5, digest_of(b"begun"))
+    market.apply(link.SettleJob(awarded.request_id, "failed", reason, begun, None))
+    assert market.receipts()[-1].reason == "node_failed"
+    assert standing(market, cheap).quality_bps == 7_250
 
 
 def test_each_failed_attempt_counts_for_its_own_node(market: Market, cheap: Node, dear: Node) -> None:

@@ -1,7 +1,7 @@
 """Settlement: meter a job, pay for it and write its receipt, which is its log leaf (DESIGN sections 3 to 5)."""
 
 import datetime as dt
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -17,12 +17,14 @@ from pinaivu_shared.money import amount_owed, charge_on, format_usdc, parse_usdc
 from pinaivu_shared.receipt import LogPosition, Receipt, ReceiptAuction, ReceiptTiming, sign_receipt
 from pinaivu_shared.terms import Proof
 from pinaivu_shared.wire.link import JobSettled, LeafAppended, SettleJob
+from pinaivu_shared.wire.node import DeclineReason
 
 FINDINGS: Final = frozenset({
     "invalid_proof", "response_mismatch", "usage_absurd", "usage_missing", "usage_cut", "usage_recounted", "prompt_cut",
     "credit_limit", "empty_answer", "stopped_at_once",
 })  # fmt: skip
 """Reasons that only the enclave finds, out of what the node signed. A host's word would convict anyone, or clear."""
+_DECLINES: Final[frozenset[str]] = frozenset(get_args(DeclineReason))
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ class SettlementOffice:
             may_be_empty=job.request.may_be_empty,
             accepted=job.phase is not Phase.AWARDED,
             outcome=command.outcome,
-            reason=reason_of_host(command.reason),
+            reason=_reason_in(job.phase, reason_of_host(command.reason)),
             delivery=command.delivery,
             proof=command.proof,
         )
@@ -102,6 +104,11 @@ class SettlementOffice:
 def reason_of_host(reason: str) -> str:
     """The host's word for why, and none where it is a finding of the enclave."""
     return "" if reason in FINDINGS else reason
+
+
+def _reason_in(phase: Phase, reason: str) -> str:
+    """A decline answers an offer: a node that gives up what it has begun has failed, whatever it says."""
+    return "node_failed" if phase is Phase.STREAMING and reason in _DECLINES else reason
 
 
 def _verified_proof(job: Job, command: SettleJob) -> Proof | None:
