@@ -1,7 +1,7 @@
 """Whose fault a failed request to an engine is: by status first, then by what the body says.
 
 Sources: protocol code and tests of Ollama, vLLM, llama.cpp's server and SGLang. Overflow of the context is told in four
-spellings; llama.cpp answers 500 to a picture that it cannot see.
+spellings; llama.cpp answers 500 to a picture that it cannot see, and to messages and tools that it cannot read.
 """
 
 import re
@@ -24,6 +24,7 @@ _OVERFLOW: Final = re.compile(
     re.IGNORECASE,
 )
 _UNSUPPORTED: Final = re.compile("(image|audio|video|multimodal)[a-z_ ]* (is|are) not supported", re.IGNORECASE)
+_UNREADABLE: Final = re.compile("Failed to parse (messages|tools): ")
 _DOWN: Final = frozenset({502, 503, 504})
 _OPERATORS_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407, 408, 409, 425, 429})
 
@@ -47,8 +48,9 @@ def _failure(status: int, text: str, body: dict[str, Any]) -> EngineError:
         if _OVERFLOW.search(text):
             detail = _told(body) or "the conversation exceeds the context"
             return EngineError("context_length_exceeded", detail, status=status)
-        if _UNSUPPORTED.search(text) or 400 <= status <= 499:
-            return EngineError("unsupported_request", _told(body) or f"the engine answered {status}", status=status)
+        told = _told(body)
+        if _UNSUPPORTED.search(text) or _UNREADABLE.match(told) or 400 <= status <= 499:
+            return EngineError("unsupported_request", told or f"the engine answered {status}", status=status)
     return EngineError("engine_unavailable", f"the engine answered {status}", down=status in _DOWN, status=status)
 
 

@@ -146,6 +146,9 @@ async def test_an_overflow_of_the_context_is_the_callers_mistake_in_every_spelli
     assert (await failure(*streamed(body))).reason == "context_length_exceeded"
 
 
+REQUEST_AT_FAULT = ("unsupported_request", False)
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize(
     ("status", "body", "reason", "down"),
@@ -153,6 +156,10 @@ async def test_an_overflow_of_the_context_is_the_callers_mistake_in_every_spelli
         ("400 Bad Request", nested("temperature must be a number"), "unsupported_request", False),
         ("422 Unprocessable", flat("no"), "unsupported_request", False),
         ("500 Server Error", nested("image input is not supported", code=500), "unsupported_request", False),
+        ("500 Server Error", nested("Failed to parse messages: type must be string, but is null"), *REQUEST_AT_FAULT),
+        ("500 Server Error", nested("Failed to parse tools: Missing tool function: {}"), *REQUEST_AT_FAULT),
+        ("500 Server Error", nested("boom after: Failed to parse tools: "), "engine_unavailable", False),
+        ("413 Content Too Large", nested("too large"), *REQUEST_AT_FAULT),
         ("500 Server Error", nested("CUDA error"), "engine_unavailable", False),
         ("401 Unauthorized", nested("bad key"), "engine_unavailable", False),
         ("404 Not Found", nested("model not found"), "engine_unavailable", False),
