@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,8 +35,14 @@ class DataDirectory:
     """Paths and lasting secrets of one simulated network."""
 
     def __init__(self, folder: Path) -> None:
+        """CallerError for a path where no folder can be."""
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileExistsError as error:
+            raise CallerError(f"--data-dir {folder}: is a file, where a folder is expected") from error
+        except OSError as error:
+            raise CallerError(f"--data-dir {folder}: {error.strerror}") from error
         self.configuration = folder / "configuration.json"
         self.trust = folder / "trust.json"
         self.aws_credentials = folder / "credentials"
@@ -48,12 +55,12 @@ class DataDirectory:
 
     @contextmanager
     def in_use(self) -> Iterator[int]:
-        """Keep other networks off this folder; CallerError when one is on it. Two would fork one log.
+        """Keep other networks off this folder, as two would fork one log; CallerError when one is on it, or it takes none.
 
         Gives the lock's file descriptor, which every part inherits: so parts that outlive their supervisor keep the
         folder as well.
         """
-        with (self.folder / "lock").open("wb") as lock:
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,6 +70,12 @@ class DataDirectory:
                 ) from None
             self._refuse_older_versions()
             yield lock.fileno()
+
+    def _open_lock(self) -> BinaryIO:
+        try:
+            return (self.folder / "lock").open("wb")
+        except OSError as error:
+            raise CallerError(f"--data-dir {self.folder}: no file can be made there: {error.strerror}") from error
 
     def _refuse_older_versions(self) -> None:
         """Their logs have leaves that the enclave of today does not take."""

@@ -97,6 +97,25 @@ def test_the_measurements_to_rehearse_an_audit_with_lie_in_the_folder(
     assert {str(index): value.hex() for index, value in measured.items()} == trust["pcrs"]
 
 
+@pytest.mark.parametrize(
+    ("made", "named", "why"),
+    [
+        ("", "file", "is a file, where a folder is expected"),
+        ("", "file/below", "Not a directory"),
+        ("lock", "", "no file can be made there: Is a directory"),
+    ],
+)
+def test_what_is_no_folder_to_write_to_is_said_at_once(tmp_path: Path, made: str, named: str, why: str) -> None:
+    """A folder in the place of a file stands for one that is another user's, since root may write to that."""
+    (tmp_path / "file").write_text("not a folder")
+    folder = tmp_path / named
+    if made:
+        (tmp_path / made).mkdir()
+    ended = dev("--engine", "echo", "--port", "0", "--data-dir", folder)
+    check_refused(ended, why)
+    assert ended.stderr == f"pinaivu: --data-dir {folder}: {why}\n"
+
+
 def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
