@@ -12,6 +12,7 @@ import msgspec
 import rfc8785
 
 from pinaivu_shared.errors import VerificationError
+from pinaivu_shared.forwarded_members import forwarded_value
 
 SALT_BYTES: Final = 32
 _INTEGER_MAX: Final = 2**53 - 1
@@ -50,8 +51,9 @@ def commitment(kind: Literal["request", "forwarded", "response"], canonical: byt
 
 
 def forwarded_part(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The allow-listed, non-null fields of a request body, values untouched."""
-    return {name: value for name, value in body.items() if name in FORWARDED_FIELDS and value is not None}
+    """The allow-listed, non-null fields of a request body, and of their values what `forwarded_members` lists."""
+    kept = [name for name, value in body.items() if name in FORWARDED_FIELDS and value is not None]
+    return {name: forwarded_value(name, body[name]) for name in kept}
 
 
 def canonical_choices(choices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 from tests.host.shape import check_shape
 from tests.host.town import Town, request
 
@@ -40,6 +41,28 @@ def test_keys_of_other_endpoints_are_ignored_and_reach_no_node() -> None:
     body = request(prompt="p", input=["i"], temperature=1)
     forwarded = json.loads(order(json.dumps(body).encode()).forwarded)
     assert forwarded == {name: value for name, value in body.items() if name in {"model", "messages", "temperature"}}
+
+
+def test_no_null_and_no_unknown_member_of_a_message_or_a_tool_reaches_a_node() -> None:
+    """Some engines refuse them (llama.cpp), and the node would be blamed."""
+    strange = {"name": None, "tool_call_id": None, "tool_calls": [{"a": 1}], "reasoning_content": 5}
+    tool = {"type": "function", "function": {"name": "f", "description": None, "parameters": None, "strict": None}}
+    body = request(messages=[{"role": "user", "content": "hi", **strange}], tools=[tool])
+    forwarded = json.loads(order(json.dumps(body).encode()).forwarded)
+    assert forwarded["messages"] == [{"role": "user", "content": "hi"}]
+    assert forwarded["tools"] == [{"type": "function", "function": {"name": "f"}}]
+
+
+def test_a_history_with_a_refusal_as_the_openai_sdk_writes_it_reaches_a_node_as_text() -> None:
+    refused_answer = ChatCompletionMessage(role="assistant", content=None, refusal="I can't do that.")
+    history = [{"role": "user", "content": "x"}, refused_answer.model_dump(exclude_none=True)]
+    parts = {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}
+    body = request(messages=[*history, parts, {"role": "user", "content": "why?"}])
+    _, *told, _ = json.loads(order(json.dumps(body).encode()).forwarded)["messages"]
+    assert told == [
+        {"role": "assistant", "content": "I can't do that."},
+        {"role": "assistant", "content": [{"type": "text", "text": "no"}]},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +146,12 @@ def test_a_fault_is_told_in_the_words_of_the_api(fields: dict[str, Any], message
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         ({"messages": [{"role": "assistant", "content": None}]}, "messages.0"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1", "name": 5}]}, "messages.0.name"),
+        ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "messages.0.name"),
+        ({"messages": [{"role": "assistant", "content": "x", "refusal": 5}]}, "messages.0.refusal"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"a": 1}]}]}, "messages.0.tool_calls.0.id"),
+        ({"messages": [{"role": "function", "name": "f", "content": None}]}, "messages.0.content"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": 1}}]}, "tools.0.function.strict"),
         ({"messages": [{"role": "system", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
         ({"model": 5}, "model"),
         ({"model": ""}, "model"),
@@ -156,6 +185,11 @@ def test_fields_that_are_wrong_are_422_and_named(fields: dict[str, Any], param: 
         ({"tool_choice": {"type": "custom"}}, "unsupported_parameter", "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "invalid_request", "tool_choice"),
         ({"tool_choice": "required"}, "invalid_request", "tool_choice"),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "refusal": "no"}]},
+            "invalid_request",
+            "messages.0.refusal",
+        ),
     ],
 )
 def test_what_makes_no_sense_here_is_400(fields: dict[str, Any], code: str, param: str) -> None:

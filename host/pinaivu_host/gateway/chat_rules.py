@@ -6,7 +6,7 @@ from typing import Final
 from pinaivu_host.gateway.chat_request import ChatRequest, CustomTool, NamedFunction, OtherChoice
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_IMAGE_URL, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
-from pinaivu_host.gateway.messages import AudioPart, FilePart, ImagePart, UserMessage
+from pinaivu_host.gateway.messages import AssistantMessage, AudioPart, FilePart, ImagePart, UserMessage
 from pinaivu_shared.terms import Capability
 
 CHOICES_MAX: Final = 8
@@ -47,6 +47,10 @@ def _check_sense(chat: ChatRequest) -> None:
         raise ApiError(INVALID_REQUEST, "stream_options needs stream: true", param="stream_options")
     if chat.top_logprobs is not None and not chat.logprobs:
         raise ApiError(INVALID_REQUEST, "top_logprobs needs logprobs: true", param="top_logprobs")
+    for number, message in enumerate(chat.messages):
+        if isinstance(message, AssistantMessage) and message.content and message.refusal:
+            reason = "stands beside content: a node gets one text; send a refusal of several parts in content"
+            raise ApiError(INVALID_REQUEST, f"refusal {reason}", param=f"messages.{number}.refusal")
 
 
 def _check_support(chat: ChatRequest) -> None:

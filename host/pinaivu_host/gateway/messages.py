@@ -1,6 +1,7 @@
 """The messages of a chat, as a caller may send them (OpenAI's reference). Null stands for absent.
 
-Strict: a number is no string, a boolean is no number. Unknown keys are ignored; they are committed to all the same.
+Strict: a number is no string, a boolean is no number. Unknown keys are ignored: they are committed to, and reach no
+node (`forwarded_members`).
 """
 
 from typing import Annotated, Any, Literal, TypeVar
@@ -127,13 +128,14 @@ class ToolMessage(Shape):
     role: Literal["tool"]
     content: TextContent
     tool_call_id: str
+    name: str | None = None
 
 
 class FunctionMessage(Shape):
     """The result of a function call, in the old way."""
 
     role: Literal["function"]
-    content: str | None
+    content: str
     name: str
 
 
