@@ -16,7 +16,7 @@ from pinaivu_node.awards import CheckedAward
 from pinaivu_node.deltas import deltas_of
 from pinaivu_node.engine_pool import Served
 from pinaivu_node.engines.events import NO_USAGE, EngineError, Event
-from pinaivu_node.engines.request import engine_request
+from pinaivu_node.engines.request import engine_request, with_json_grammar
 from pinaivu_node.keys import Identity
 from pinaivu_node.quotes import Sequence
 from pinaivu_shared.canonical import encode
@@ -110,7 +110,7 @@ class Job:
             capabilities=model.capabilities,
         )
         self._assembly = Assembly(request.choices)
-        async with served.engine.answer(request) as answer:
+        async with served.engine.answer(with_json_grammar(request, model.json_grammar)) as answer:
             try:
                 async for events in answer:
                     for event in events:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pinaivu_node.engines.discovery import ServedModel
+from pinaivu_node.engines.supervisor import Offering
 from pinaivu_shared.commitments import response_commitment
 from pinaivu_shared.terms import Award, Capabilities, Proof
 from pinaivu_shared.wire.node import MAX_NODE_MESSAGE_BYTES, Cancel, Decline, Delta
@@ -187,3 +189,17 @@ async def test_what_the_model_cannot_do_is_declined_by_its_name(body: dict[str, 
         await counter.accepted(award)
         decline = await counter.gateway.receive(Decline)
         assert (decline.reason, decline.detail) == ("unsupported_request", f"this model does not offer {lacking}")
+
+
+async def test_a_json_object_is_asked_for_with_the_grammar_of_its_model() -> None:
+    body = {**BODY, "response_format": {"type": "json_object"}}
+    answer = streamed(chunk("{}"), chunk(finish="stop"), usage(5, 2))
+    model = ServedModel(MODEL, "llama", 4096, ("chat", "json_object"), extras={}, json_grammar="root ::= object")
+    async with routing({CHAT: answer}) as engine, network(engine.address) as running:
+        running.engine._set(Offering(running.engine.engine, (model,)))
+        counter = await running.open()
+        await counter.offer(award := counter.award(body), body)
+        await counter.accepted(award)
+        await counter.outcome()
+        assert engine.requests[0]["grammar"] == "root ::= object"
+        assert "response_format" not in engine.requests[0]

@@ -32,7 +32,7 @@ class Answer:
             ChoiceReader(index, limit=request.limit, top_logprobs=request.top_logprobs)
             for index in range(request.choices)
         ]
-        self._count = UsageCount(request.choices)
+        self._count = UsageCount(request.choices, trimmed=request.trimmed)
         self._over = False
         self.ended = False
 

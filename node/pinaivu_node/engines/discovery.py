@@ -24,7 +24,8 @@ _NO_WISHES: Final = Wishes()
 class ServedModel(msgspec.Struct, frozen=True):
     """A model of the engine, under the name it is offered by.
 
-    `extras` is what this engine is asked beside OpenAI's parameters, so that a cancelled answer has token counts too.
+    `extras` is what this engine is asked beside OpenAI's parameters, so that a cancelled answer has token counts too;
+    `json_grammar` what it is asked for a JSON object with, empty for `response_format`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     context_length: int
     capabilities: Capabilities
     extras: Mapping[str, Any]
+    json_grammar: str = ""
 
 
 async def discover(

@@ -17,7 +17,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A body that may be sent to an engine at `path`, and the most tokens that each of its choices may have.
 
     `top_logprobs` is how many alternatives of each token are wanted, None for no log-probabilities at all. `inputs` is
-    how many vectors are wanted, 0 where none are, each of `dimensions` numbers where that is not 0.
+    how many vectors are wanted, 0 where none are, each of `dimensions` numbers where that is not 0. `trimmed` says that
+    the engine trims what the model writes before its text (`usage`).
     """
 
     path: str
@@ -27,6 +28,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     inputs: int = 0
     dimensions: int = 0
+    trimmed: bool = False
 
 
 def engine_request(
@@ -62,7 +64,22 @@ def engine_request(
             content["top_logprobs"] = max(top_logprobs, 1)  # llama.cpp: none at all for 0, twenty where it is left out
     options = {"include_usage": True, **extras.get("stream_options", {})}
     body = {**content, **extras, **limits, "model": model, "stream": True, "stream_options": options}
-    return EngineRequest(path=kind.path, body=body, limit=limit // choices, choices=choices, top_logprobs=top_logprobs)
+    return EngineRequest(
+        path=kind.path,
+        body=body,
+        limit=limit // choices,
+        choices=choices,
+        top_logprobs=top_logprobs,
+        trimmed="response_format" in body and "timings_per_token" in extras,
+    )
+
+
+def with_json_grammar(request: EngineRequest, grammar: str) -> EngineRequest:
+    """The request with any JSON object asked for by this grammar, unless that is empty; schemas stay."""
+    if not grammar or (request.body.get("response_format") or {}).get("type") != "json_object":
+        return request
+    body = {name: value for name, value in request.body.items() if name != "response_format"}
+    return msgspec.structs.replace(request, body={**body, "grammar": grammar}, trimmed=False)
 
 
 def _checked(forwarded: Mapping[str, Any], capabilities: Collection[Capability]) -> tuple[Kind, Request]:

@@ -70,7 +70,7 @@ class EngineSupervisor:
                 OpenAIEngine(access.address, api_key=access.api_key, connections=_MAX_CONNECTIONS) as engine,
                 trio.open_nursery() as nursery,
             ):
-                nursery.start_soon(self._offer, engine)
+                nursery.start_soon(self._offer, engine, access.json_grammar)
                 if access.process is not None:
                     status = await access.process.wait()
                     logger.warning("engine process ended", extra={"kv": {"engine": self.label, "status": status}})
@@ -79,7 +79,7 @@ class EngineSupervisor:
             self.process = None
             self._set(None)
 
-    async def _offer(self, engine: OpenAIEngine) -> None:
+    async def _offer(self, engine: OpenAIEngine, json_grammar: str) -> None:
         """Offer the engine whenever it passes its probe, and until there is trouble."""
         while True:
             try:
@@ -90,7 +90,8 @@ class EngineSupervisor:
                     wishes=self._setup.wishes,
                 )
                 self._trouble = trio.Event()
-                self._set(Offering(engine, models))
+                asked = (msgspec.structs.replace(model, json_grammar=json_grammar) for model in models)
+                self._set(Offering(engine, tuple(asked)))
                 self._back_off.reset()
                 await self._watch(engine)
             except EngineError as error:

@@ -14,7 +14,7 @@ from pinaivu_node.engines.access import EMBEDDED_MODEL, EngineSetup
 from pinaivu_node.engines.child import running_child
 from pinaivu_node.engines.choice import parse_engine
 from pinaivu_node.engines.events import EngineError, Finish, Text
-from pinaivu_node.engines.request import EngineRequest, engine_request
+from pinaivu_node.engines.request import EngineRequest, engine_request, with_json_grammar
 from pinaivu_node.engines.supervisor import EngineSupervisor, Offering
 
 from .scripted import chunk, routing, streamed, told
@@ -44,9 +44,10 @@ def question(offering: Offering, text: str, limit: int) -> EngineRequest:
 
 def asked(offering: Offering, body: dict[str, Any], limit: int) -> EngineRequest:
     model = offering.models[0]
-    return engine_request(
+    request = engine_request(
         body, model=model.engine_name, limit=limit, extras=model.extras, capabilities=model.capabilities
     )
+    return with_json_grammar(request, model.json_grammar)
 
 
 @pytest.mark.trio
@@ -90,7 +91,7 @@ async def test_the_embedded_engine_gives_several_choices_and_counts_them_all(bod
 
 @pytest.mark.trio
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
-async def test_the_embedded_engine_keeps_to_a_wanted_format(kind: str) -> None:
+async def test_the_embedded_engine_keeps_to_a_wanted_format_and_claims_what_it_delivers(kind: str) -> None:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     wanted = {"type": kind, "json_schema": {"name": "answer", "schema": schema}}
     body = {"messages": [{"role": "user", "content": "Hello"}], "response_format": wanted, "logprobs": True}
@@ -98,8 +99,24 @@ async def test_the_embedded_engine_keeps_to_a_wanted_format(kind: str) -> None:
         offering = await ready(supervisor)
         async with offering.engine.answer(asked(offering, body, 30)) as answer:
             texts = [one async for batch in answer for one in batch if isinstance(one, Text)]
-        assert "".join(one.content for one in texts).lstrip().startswith("{")
+        assert "".join(one.content for one in texts).startswith("{")
         assert any(one.logprobs for one in texts)
+        assert answer.usage.completion_tokens <= sum(bool(one.content) for one in texts) + 1  # one ends the answer
+
+
+@pytest.mark.trio
+async def test_the_log_probabilities_of_a_json_object_are_those_of_its_text() -> None:
+    body = {"response_format": {"type": "json_object"}, "logprobs": True, "temperature": 0}
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    async with supervised("embedded") as supervisor:
+        offering = await ready(supervisor)
+        async with offering.engine.answer(asked(offering, {**body, "messages": messages}, 20)) as answer:
+            texts = [one async for batch in answer for one in batch if isinstance(one, Text)]
+        content = "".join(one.content for one in texts)
+        tokens = [token["token"] for one in texts if one.logprobs for token in one.logprobs["content"]]
+        assert content.startswith("{")
+        assert "".join(tokens) == content
+        assert answer.usage.completion_tokens == len(tokens) + 1
 
 
 async def busy(offering: Offering) -> bool:
