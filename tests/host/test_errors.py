@@ -53,8 +53,42 @@ async def test_a_large_body_is_read_like_a_small_one(town: Town) -> None:
     check_shape(await town.chat(messages=messages, n=0), 422, "invalid_request_error", "invalid_value")
 
 
-async def test_integers_without_a_canonical_form_are_422(town: Town) -> None:
-    check_shape(await town.chat(seed=2**63), 422, "invalid_request_error", "invalid_value")
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"])
+async def test_an_integer_without_a_canonical_form_is_422_and_named_with_its_range(town: Town, path: str) -> None:
+    content = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}.get(path, "input")
+    asked: dict[str, Any] = {
+        "model": "m",
+        content: [{"role": "user", "content": "x"}] if content == "messages" else "x",
+    }
+    for param, fields in {
+        "metadata.a.1": {"metadata": {"a": [2**53 - 1, 2**53]}},
+        "x": {"x": -(2**53)},
+        "x." + "y" * 100: {"x": {"y" * 5000: 2**53}},
+    }.items():
+        body = check_shape(
+            await town.client().post(path, json={**asked, **fields}), 422, "invalid_request_error", "invalid_value"
+        )
+        assert body["error"]["param"] == param
+        assert body["error"]["message"].startswith(f"{param}: ")
+        assert "9007199254740991" in body["error"]["message"]
+        assert ".".join(map(str, body["detail"][0]["loc"])) == f"body.{param}"
+
+
+async def test_an_integer_deep_in_a_body_is_422(town: Town) -> None:
+    deep = b'{"model":"m","messages":[{"role":"user","content":"x"}],"x":%b9007199254740992%b}'
+    raw = deep % (b"[" * 500, b"]" * 500)
+    response = await town.client().post("/v1/chat/completions", content=raw)
+    check_shape(response, 422, "invalid_request_error", "invalid_value")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("seed", [2**53, -(2**53), 2**63, 2.0**53])
+async def test_a_seed_out_of_range_is_422_and_named(town: Town, path: str, seed: float) -> None:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "prompt": "x", "seed": seed}
+    response = await town.client().post(path, json=asked)
+    body = check_shape(response, 422, "invalid_request_error", "invalid_value")
+    assert body["error"]["param"] == "seed"
+    assert "9007199254740991" in body["error"]["message"]
 
 
 async def test_an_unknown_model_is_422_on_chat_and_404_in_the_list(town: Town) -> None:

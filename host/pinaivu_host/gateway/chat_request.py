@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pinaivu_host.gateway.messages import Message, Shape
-from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Stop, StreamOptions, Whole, read_request
+from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Seed, Stop, StreamOptions, Whole, read_request
 
 MESSAGES_MAX: Final = 4096
 TOOLS_MAX: Final = 128
@@ -126,7 +126,7 @@ class ChatRequest(Shape):
     function_call: Any = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    seed: Annotated[int, Whole] | None = None
+    seed: Seed | None = None
     modalities: Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
     audio: Any = None
     web_search_options: Any = None

@@ -12,7 +12,7 @@ from pinaivu_host.gateway.chat_rules import CHOICES_MAX
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Stop, StreamOptions, Whole, one_or_many
+from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Seed, Stop, StreamOptions, Whole, one_or_many
 
 MAX_TOKENS_DEFAULT: Final = 16
 """OpenAI's, which surprises everybody once."""
@@ -33,7 +33,7 @@ class CompletionRequest(Shape):
     max_tokens: PositiveInt | None = None
     n: Annotated[int, Field(ge=1, le=128), Whole] | None = None
     presence_penalty: Penalty | None = None
-    seed: Annotated[int, Whole] | None = None
+    seed: Seed | None = None
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -1,15 +1,16 @@
 """A request on its way to auction: its id, salt and commitments, and what of it a node will see."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.error_table import INVALID_VALUE, MODEL_NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError, Detail
+from pinaivu_host.gateway.validation import INTEGER_MAX
 from pinaivu_host.store.accounts import Caller
 from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, commitment
 from pinaivu_shared.errors import VerificationError
@@ -18,6 +19,11 @@ from pinaivu_shared.wire.link import OpenJob
 
 MODEL_NAME_MAX: Final = 255
 TOKENS_MAX: Final = 2**31
+STEPS_MAX: Final = 16
+STEP_CHARACTERS_MAX: Final = 100
+
+Path: TypeAlias = tuple[str | int, ...]
+"""The names and indices that lead to a value of a body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,43 @@ def make_order(request_id: str, body: bytes, ask: Ask, caller: Caller) -> Order:
 
 
 def canonical_form(body: Mapping[str, object]) -> bytes:
-    """RFC 8785 of a body; ApiError (422) where it has none."""
+    """RFC 8785 of a body; ApiError (422) where it has none, naming an integer that is too large for one."""
     try:
         return canonical_bytes(body)
     except VerificationError as error:
+        if path := _large_integer(body):
+            raise _out_of_range(path) from None
         raise ApiError(INVALID_VALUE, f"the body has no canonical form (RFC 8785): {error.detail}") from None
+
+
+def _large_integer(body: Mapping[str, object]) -> Path:
+    """The path of the first integer that RFC 8785 cannot write, empty where there is none. Bodies may be deep."""
+    path: list[str | int] = []
+    inner = [_steps(body)]
+    while inner:
+        for step, value in inner[-1]:
+            if isinstance(value, int) and abs(value) > INTEGER_MAX:
+                return (*path, step)
+            if isinstance(value, dict | list):
+                path.append(step)
+                inner.append(_steps(value))
+                break
+        else:
+            inner.pop()
+            del path[-1:]
+    return ()
+
+
+def _steps(value: Mapping[str, object] | list[object]) -> Iterator[tuple[str | int, object]]:
+    return iter(value.items()) if isinstance(value, Mapping) else enumerate(value)
+
+
+def _out_of_range(path: Path) -> ApiError:
+    """The names are the caller's own, and may be long."""
+    param = ".".join(str(step)[:STEP_CHARACTERS_MAX] for step in path[:STEPS_MAX])
+    reason = f"Integers must be between -{INTEGER_MAX} and {INTEGER_MAX}, as RFC 8785 has them; larger ones can be text"
+    loc = ("body", *(step[:STEP_CHARACTERS_MAX] if isinstance(step, str) else step for step in path[:STEPS_MAX]))
+    return ApiError(INVALID_VALUE, f"{param}: {reason}", param=param, detail=(Detail(loc, reason, "int_range"),))
 
 
 def unknown_model(model: str) -> ApiError:

@@ -12,6 +12,8 @@ from pinaivu_host.gateway.messages import Shape
 
 DETAILS_MAX: Final = 20
 MESSAGE_CHARACTERS_MAX: Final = 600
+INTEGER_MAX: Final = 2**53 - 1
+"""Of either sign: RFC 8785, in which requests are hashed, has no larger ones."""
 _OBJECTS: Final = frozenset({"dict_type", "model_attributes_type", "model_type"})
 """What pydantic says of them names its own classes."""
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -37,6 +39,7 @@ def one_or_many(value: object) -> str:
 
 Whole = BeforeValidator(_whole)
 PositiveInt = Annotated[int, Field(ge=1), Whole]
+Seed = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX), Whole]
 Number = Annotated[float, AllowInfNan(allow_inf_nan=False)]
 Penalty = Annotated[Number, Field(ge=-2, le=2)]
 StopText = Annotated[str, Field(min_length=1, max_length=1024)]
