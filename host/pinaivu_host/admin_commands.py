@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pinaivu_shared.errors import CallerError, PinaivuError
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch
 
 if TYPE_CHECKING:
     from pinaivu_host.admin_client import AdminClient, Answer
@@ -27,7 +27,7 @@ KEYS = """\
 Make, list, change and revoke the API keys of an account, by the admin API of a running host. A key is printed once,
 when it is made; afterwards its key_id names it. A key that is revoked or has expired stops within a second."""
 
-NONE = "none"
+NONE, ALL = "none", "all"
 COUNTS = {
     "requests-per-minute": "how many requests a minute it may send",
     "tokens-per-minute": "how many tokens a minute its requests may use, prompts and answers together",
@@ -61,17 +61,22 @@ def keys(arguments: list[str]) -> int:
     create = _add_command(commands, "create", "print a new API key of an account, once")
     create.add_argument("account", metavar="ACCOUNT", help="the account's id, acct_…")
     add_flag(create, "name", default=None, text="what it is for")
-    add_flag(create, "expires-in-days", default="", text="how long it works; without it, until it is revoked")
-    add_flag(create, "models", default="", text="MODEL,…: those that it may ask for; without it, all")
+    add_flag(create, "expires-in-days", default=NOT_GIVEN, text="how long it works; without it, until it is revoked")
+    add_flag(create, "models", default=NOT_GIVEN, text="MODEL,…: those that it may ask for; without it, all")
     _add_limits(create, "without it, no limit")
     add_flag(create, "permission", default="full", text="`read_only` may look at models and receipts, and ask nothing")
     listed = _add_command(commands, "list", "print an account's keys, newest first: id, beginning, state, name")
     listed.add_argument("account", metavar="ACCOUNT", help="the account's id, acct_…")
     change = _add_command(commands, "change", "give a key another name, models, expiry or limits; the rest stays")
     change.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
-    add_flag(change, "name", default="", text="what it is for")
-    add_flag(change, "expires-in-days", default="", text="how long it works from now on; `none`: until it is revoked")
-    add_flag(change, "models", default="", text="MODEL,…: those that it may ask for; `none`: all")
+    add_flag(change, "name", default=NOT_GIVEN, text="what it is for")
+    add_flag(
+        change,
+        "expires-in-days",
+        default=NOT_GIVEN,
+        text="how long it works from now on; `none`: until it is revoked",
+    )
+    add_flag(change, "models", default=NOT_GIVEN, text="MODEL,…: those that it may ask for; `all`: all")
     _add_limits(change, "`none`: no limit")
     revoke = _add_command(commands, "revoke", "take a key out of use for good")
     revoke.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
@@ -81,8 +86,10 @@ def keys(arguments: list[str]) -> int:
 
 def _add_limits(parser: argparse.ArgumentParser, otherwise: str) -> None:
     for name, text in COUNTS.items():
-        add_flag(parser, name, default="", text=f"{text}; {otherwise}")
-    add_flag(parser, "monthly-budget", default="", text=f"what it may spend in a UTC month, in USDC; {otherwise}")
+        add_flag(parser, name, default=NOT_GIVEN, text=f"{text}; {otherwise}")
+    add_flag(
+        parser, "monthly-budget", default=NOT_GIVEN, text=f"what it may spend in a UTC month, in USDC; {otherwise}"
+    )
 
 
 def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -151,8 +158,8 @@ def _create_key(client: "AdminClient", options: argparse.Namespace) -> int:
 
 def _change_key(client: "AdminClient", options: argparse.Namespace) -> int:
     key_id, wanted = _key_id(options), _terms(options)
-    if options.name:
-        wanted["name"] = options.name
+    if options.name is not NOT_GIVEN:
+        wanted["name"] = _not_empty(options.name, "name", "give a name, or leave it out")
     if not wanted:
         raise CallerError("nothing to change: give --name, --models, --expires-in-days or a limit")
     _print(options, [client.patch(f"/keys/{key_id}", wanted)], _key_line)
@@ -160,23 +167,48 @@ def _change_key(client: "AdminClient", options: argparse.Namespace) -> int:
 
 
 def _terms(options: argparse.Namespace) -> dict[str, object]:
-    """The fields of the admin API for the flags that were given; null for `none`."""
+    """The fields of the admin API for the flags that were given; null where nothing shall hold the key back."""
+    wanted: dict[str, object] = {}
+    for name in ("models", "expires-in-days", *COUNTS, "monthly-budget"):
+        text = getattr(options, name.replace("-", "_"))
+        if text is not NOT_GIVEN:
+            wanted[name.replace("-", "_")] = _term(name, _not_empty(text, name, _way_out(options.command, name)))
+    return wanted
+
+
+def _way_out(command: str, name: str) -> str:
+    """How to say that a key has no such term; an empty flag does not, since an unset variable makes one."""
+    if command == "create":
+        return f"leave it out for a key {'that may ask for all models' if name == 'models' else 'without one'}"
+    return f"give `{ALL if name == 'models' else NONE}`, or leave it out where it shall stay"
+
+
+def _term(name: str, text: str) -> object:
     from pinaivu_shared.money import parse_usdc
 
-    wanted: dict[str, object] = {}
-    if options.models:
-        wanted["models"] = [] if options.models == NONE else options.models.split(",")
-    for name in ("expires-in-days", *COUNTS, "monthly-budget"):
-        field = name.replace("-", "_")
-        text = getattr(options, field)
-        if text == NONE:
-            wanted[field] = None
-        elif text:
-            try:
-                wanted[field] = parse_usdc(text) if name == "monthly-budget" else _count(text)
-            except ValueError as error:
-                raise CallerError(f"--{name}: {error}") from None
-    return wanted
+    if name == "models":
+        return _models(text)
+    if text == NONE:
+        return None
+    try:
+        return parse_usdc(text) if name == "monthly-budget" else _count(text)
+    except ValueError as error:
+        raise CallerError(f"--{name}: {error}") from None
+
+
+def _models(text: str) -> list[str] | None:
+    if text == NONE:
+        raise CallerError(f"--models {NONE}: a key without a model could ask nothing; for all of them say `{ALL}`")
+    models = text.split(",")
+    if "" in models:
+        raise CallerError(f"--models {text[:200]!r} names a model of no characters; expected MODEL,…")
+    return None if text == ALL else models
+
+
+def _not_empty(text: str, name: str, way_out: str) -> str:
+    if not text:
+        raise CallerError(f"--{name} is empty: {way_out}")
+    return text
 
 
 def _count(text: str) -> int:

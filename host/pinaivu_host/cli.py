@@ -8,12 +8,9 @@ from pinaivu_host import operator_commands as operator
 from pinaivu_host import serve_commands as serving
 from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError, PinaivuError
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch
 
 USAGE = 2
-NOT_GIVEN = "(not given)"
-"""A flag that was left out; an empty one is somebody's empty variable, and decides nothing."""
-
 KMS_POLICY = """\
 Print the policy of the KMS key that guards the vault secret, on stdout. It opens the vault for this image with this
 configuration only. Make the key first: symmetric, single-Region, with key material of AWS (no import, no external

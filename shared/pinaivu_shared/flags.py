@@ -2,6 +2,10 @@
 
 import argparse
 import os
+from typing import Final
+
+NOT_GIVEN: Final = "(not given)"
+"""The default of a flag whose empty value is somebody's empty variable, and not the same as leaving it out."""
 
 
 def variable_of(name: str) -> str:
@@ -13,7 +17,7 @@ def add_flag(parser: argparse.ArgumentParser, name: str, *, default: str | None,
     """Add `--name VALUE`. Without a default the flag or its variable is required."""
     variable = variable_of(name)
     value = os.environ.get(variable, default)
-    shown = f"{text} [{variable}]" if not default else f"{text} (default {default}) [{variable}]"
+    shown = f"{text} [{variable}]" if default in {None, "", NOT_GIVEN} else f"{text} (default {default}) [{variable}]"
     parser.add_argument(f"--{name}", default=value, required=value is None, help=shown.replace("%", "%%"))
 
 

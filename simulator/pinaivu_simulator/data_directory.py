@@ -55,7 +55,7 @@ class DataDirectory:
 
     @contextmanager
     def in_use(self) -> Iterator[int]:
-        """Keep other networks off this folder, as two would fork one log; CallerError when one is on it, or it takes none.
+        """Keep other networks off this folder; CallerError when one is on it. Two would fork one log.
 
         Gives the lock's file descriptor, which every part inherits: so parts that outlive their supervisor keep the
         folder as well.

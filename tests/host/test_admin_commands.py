@@ -89,10 +89,10 @@ async def test_limits_of_a_key_are_set_shown_changed_and_taken_away(desk: Desk, 
     key_id = desk.err.split()[-1]
     line = "full       60 requests/min, 4 at once, 5.500000 USDC/month, only m  ci"
     assert line in await desk.run("keys", "list", town.account_id)
-    changed = await desk.run("keys", "change", key_id, "--name", "ci 2", "--monthly-budget", "none", "--models", "none")
+    changed = await desk.run("keys", "change", key_id, "--name", "ci 2", "--monthly-budget", "none", "--models", "all")
     assert changed.endswith("full       60 requests/min, 4 at once  ci 2\n")
     (shown,) = await desk.json("keys", "change", key_id, "--tokens-per-minute", "1000", "--expires-in-days", "1")
-    assert (shown["tokens_per_minute"], shown["monthly_budget"], shown["models"]) == (1000, None, [])
+    assert (shown["tokens_per_minute"], shown["monthly_budget"], shown["models"]) == (1000, None, None)
     assert shown["expires_ms"] is not None
     (shown,) = await desk.json("keys", "change", key_id, "--expires-in-days", "none")
     assert (shown["expires_ms"], shown["requests_per_minute"]) == (None, 60)
@@ -141,6 +141,19 @@ async def test_a_key_is_made_listed_and_revoked(desk: Desk, town: Town) -> None:
         ),
         ("keys", ["create", "acct_1", "--name", "x", "--expires-in-days", "week"], "--expires-in-days: 'week'"),
         ("keys", ["create", "acct_1", "--name", "x", "--permission", "all"], "permission"),
+        (
+            "keys",
+            ["create", "acct_1", "--name", "x", "--models", ""],
+            "--models is empty: leave it out for a key that may ask for all models",
+        ),
+        ("keys", ["create", "acct_1", "--name", "x", "--models", "m,"], "--models 'm,' names a model of no characters"),
+        ("keys", ["create", "acct_1", "--name", "x", "--models", "none"], "--models none: a key without a model"),
+        ("keys", ["create", "acct_1", "--name", "x", "--expires-in-days", ""], "--expires-in-days is empty: leave it"),
+        ("keys", ["create", "acct_1", "--name", "x", "--monthly-budget", ""], "--monthly-budget is empty: leave it"),
+        ("keys", ["change", "key_1", "--models", ""], "--models is empty: give `all`"),
+        ("keys", ["change", "key_1", "--models", "none"], "--models none: a key without a model"),
+        ("keys", ["change", "key_1", "--requests-per-minute", ""], "--requests-per-minute is empty: give `none`"),
+        ("keys", ["change", "key_1", "--name", ""], "--name is empty"),
         ("keys", ["revoke", "key_1"], "there is no such key"),
         ("keys", ["change", "key_1", "--name", "x"], "there is no such key"),
         ("keys", ["change", "key_1"], "nothing to change"),

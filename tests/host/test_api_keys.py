@@ -48,7 +48,7 @@ async def expire(town: Town, api_key: str, expires_ms: int) -> None:
     ("terms", "model", "code"),
     [
         ({}, "m", None),
-        ({"permission": "full", "models": [], "expires_in_days": 1}, "m", None),
+        ({"permission": "full", "models": None, "expires_in_days": 1}, "m", None),
         ({"models": ["m", "other"]}, "m", None),
         ({"models": ["other"]}, "m", "model_not_allowed"),
         ({"models": ["M"]}, "m", "model_not_allowed"),
@@ -171,6 +171,7 @@ async def test_what_is_shown_of_a_key_is_not_the_key(town: Town) -> None:
         {"expires_in_days": "7"},
         {"models": "m"},
         {"models": [""]},
+        {"models": []},
         {"models": ["m"] * 101},
         {"permission": "admin"},
         {"permissions": "read_only"},
@@ -181,6 +182,20 @@ async def test_terms_that_make_no_sense_are_422_and_make_no_key(town: Town, want
     answer = await make_key(town, **wanted)
     assert answer.status_code == 422
     assert len((await town.client(ADMIN_KEY).get(f"/admin/v1/accounts/{town.account_id}/keys")).json()["data"]) == 1
+
+
+async def test_no_list_of_models_is_all_and_an_empty_one_is_refused(town: Town) -> None:
+    """Whoever ends up with an empty list, of a variable that is not set for one, means no key for everything."""
+    await town.node()
+    key = await new_key(town, models=["x"])
+    assert (await town.client(key).post(PATH, json=request())).status_code == 403
+    admin, path = town.client(ADMIN_KEY), f"/admin/v1/keys/{key_id_of(digest_of_key(key))}"
+    body = check_shape(await admin.patch(path, json={"models": []}), 422, "invalid_request_error", "invalid_value")
+    assert "names no model; leave it out, or send null, for all of them" in body["error"]["message"]
+    assert (await shown_key(town, key))["models"] == ["x"]
+    assert (await admin.patch(path, json={"models": None})).json()["models"] is None
+    town.host.accounts._cache.known.clear()
+    assert (await town.client(key).post(PATH, json=request())).status_code == 200
 
 
 async def test_keys_of_nobody_are_404(town: Town) -> None:

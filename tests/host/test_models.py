@@ -29,7 +29,7 @@ async def test_prices_are_shown_without_a_key_and_beside_each_model(town: Town) 
 
 async def test_a_key_with_a_list_of_models_is_shown_those_of_its_list(town: Town) -> None:
     await town.node(models=("m", "a/b:1"))
-    for listed, expected in (([], ["a/b:1", "m"]), (["m", "unknown"], ["m"]), (["unknown"], [])):
+    for listed, expected in ((None, ["a/b:1", "m"]), (["m", "unknown"], ["m"]), (["unknown"], [])):
         made = await town.client(ADMIN_KEY).post(
             f"/admin/v1/accounts/{town.account_id}/keys", json={"name": "k", "models": listed}
         )

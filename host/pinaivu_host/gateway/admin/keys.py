@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Any, Final
 
 import msgspec
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from starlette.types import Receive, Scope, Send
 
 from pinaivu_host.clock import now_ms
@@ -25,7 +25,16 @@ MODELS_MAX: Final = 100
 
 LIMITS: Final = tuple(field.name for field in dataclasses.fields(KeyLimits))
 
+
+def _not_empty(models: list[str]) -> list[str]:
+    """Whoever sends an empty list has computed it, and means no key for everything."""
+    if not models:
+        raise ValueError("names no model; leave it out, or send null, for all of them")
+    return models
+
+
 Model = Annotated[str, Field(min_length=1, max_length=MODEL_NAME_MAX)]
+Models = Annotated[list[Model], Field(max_length=MODELS_MAX), AfterValidator(_not_empty)]
 Limit = Annotated[int, Field(ge=1, le=AMOUNT_MAX)] | None
 
 
@@ -33,7 +42,7 @@ class _Terms(OperatorShape):
     """What can be said of a key when it is made and later; budgets are micro-USDC."""
 
     expires_in_days: Annotated[int, Field(ge=1, le=EXPIRY_DAYS_MAX)] | None = None
-    models: Annotated[list[Model], Field(max_length=MODELS_MAX)] = []  # noqa: RUF012 - pydantic copies defaults
+    models: Models | None = None
     requests_per_minute: Limit = None
     tokens_per_minute: Limit = None
     concurrent_requests: Limit = None
@@ -46,7 +55,7 @@ class _Terms(OperatorShape):
             days = sent.pop("expires_in_days")
             sent["expires_ms"] = None if days is None else at_ms + days * DAY_MS
         if "models" in sent:
-            sent["models"] = tuple(sorted(set(sent["models"])))
+            sent["models"] = tuple(sorted(set(sent["models"] or ())))
         return sent | {"limits": {name: sent.pop(name) for name in LIMITS if name in sent}}
 
 
@@ -63,7 +72,7 @@ class NewKey(_Terms):
 
 
 class ChangedKey(_Terms):
-    """What is to be different from now on. What is not sent stays; null takes an expiry or a limit away."""
+    """What is to be different from now on. What is not sent stays; null takes a term away."""
 
     name: Name = ""
 
@@ -125,7 +134,7 @@ def _shown(key: ApiKey) -> dict[str, object]:
         "name": key.terms.name,
         "prefix": key.prefix,
         "permission": key.terms.permission,
-        "models": key.terms.models,
+        "models": key.terms.models or None,
         **dataclasses.asdict(key.terms.limits),
         "created_ms": key.created_ms,
         "expires_ms": key.terms.expires_ms,

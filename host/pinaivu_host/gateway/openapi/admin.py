@@ -66,7 +66,7 @@ class ApiKey(Answer):
     name: str
     prefix: str
     permission: Permission
-    models: list[str]
+    models: list[str] | None
     created_ms: Milliseconds
     expires_ms: Milliseconds | None
     last_used_ms: Milliseconds | None
