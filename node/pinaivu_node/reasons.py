@@ -28,7 +28,7 @@ MEANINGS: Final = {
     "answer_too_long": "sent more than an answer may have",
     "busy": "declined: no slot was free, though one was quoted",
     "draining": "the node was leaving: it declined the job, or cut it short",
-    "engine_unavailable": "declined: the engine did not answer, or not in time",
+    "engine_unavailable": "declined: the engine failed, did not answer or not in time",
     "invalid_award": "declined: the award did not hold",
     "context_length_exceeded": "declined: the request is longer than the context",
     "false_decline": "declined as too long what fits the context you quote",

@@ -126,6 +126,26 @@ EARLY_FAILURES: dict[str, tuple[Sequence[bytes], str]] = {
 
 
 @pytest.mark.trio
+async def test_an_engine_that_fails_is_told_of_in_the_log_without_a_word_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = {"message": "CUDA error at: the secret prompt", "type": "server_error", "code": 500}
+    async with serving(refused("500 Server Error", {"error": error})) as engine, network(engine.address) as running:
+        counter = await running.open()
+        await counter.offer(award := counter.award())
+        await counter.accepted(award)
+        await counter.gateway.receive(Decline)
+    (told,) = [record for record in caplog.records if record.message.startswith("engine failed")]
+    assert told.levelname == "WARNING"
+    assert told.kv == {  # type: ignore[attr-defined] # the log's own
+        "request_id": award.request_id,
+        "status": 500,
+        "detail": "the engine answered 500 (server_error)",
+    }
+    assert "secret" not in str([record.__dict__ for record in caplog.records])
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize(("script", "reason"), EARLY_FAILURES.values(), ids=EARLY_FAILURES)
 async def test_a_failure_before_the_first_delta_is_a_decline(script: Sequence[bytes], reason: str) -> None:
     async with serving(script) as engine, network(engine.address) as running:

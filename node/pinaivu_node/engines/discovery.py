@@ -4,7 +4,7 @@ Where engines tell their context: vLLM and newer SGLang `max_model_len`, others 
 llama.cpp `n_ctx` of one slot in `/props`; Ollama `context_length` of loaded models in `/api/ps`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from pinaivu_shared.terms import Capabilities
 DEFAULT_CONTEXT: Final = 4096
 """What is assumed where neither engine nor operator says: Ollama's default."""
 
+_MODELS_SHOWN: Final = 20
 _MAX_CONTEXT: Final = 2**31
 _NO_WISHES: Final = Wishes()
 
@@ -44,12 +45,12 @@ async def discover(
     `wanted` maps offered names to the engine's own, empty for all it has. `context_length` is the operator's bound, 0
     for none; `wishes` is what the operator knows better. EngineError when a model is missing or does not answer.
     """
-    listed = _listed(await engine.get("/v1/models"))
+    listed = _listed(await engine.models())
     wanted = wanted or {name: name for name in listed}
     if missing := sorted(set(wanted.values()) - set(listed)):
-        raise EngineError("engine_unavailable", f"the engine has no model {', '.join(missing)}")
+        raise EngineError("engine_unavailable", f"the engine has no model {', '.join(missing)}; {_has(listed)}")
     if not wanted:
-        raise EngineError("engine_unavailable", "the engine lists no models (does it want another API key?)")
+        raise EngineError("engine_unavailable", _has(listed))
     properties = await engine.get("/props")
     is_ollama = "models" in await engine.get("/api/ps")
     capabilities = {
@@ -106,6 +107,13 @@ def _extras(entry: Mapping[str, Any], properties: Mapping[str, Any]) -> Mapping[
     if "max_model_len" in entry:
         return {"stream_options": {"continuous_usage_stats": True}}
     return {}
+
+
+def _has(listed: Collection[str]) -> str:
+    """What the engine has, in a line of the log."""
+    names = sorted(listed)
+    more = f" and {len(names) - _MODELS_SHOWN} more" if len(names) > _MODELS_SHOWN else ""
+    return f"it has {', '.join(names[:_MODELS_SHOWN])}{more}" if names else "the engine lists no models"
 
 
 def _listed(models: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from pinaivu_node.engines.answer import Answer
 from pinaivu_node.engines.connections import Connections
 from pinaivu_node.engines.embeddings import EmbeddingsAnswer
 from pinaivu_node.engines.events import EngineError
-from pinaivu_node.engines.failures import TRANSPORT_ERRORS, failure_of_response
+from pinaivu_node.engines.failures import TRANSPORT_ERRORS, failure_of_response, parsed
 from pinaivu_node.engines.request import EngineRequest
 
 CONNECT_SECONDS: Final = 5
@@ -30,6 +30,8 @@ DOCUMENT_SECONDS: Final = 30
 MAX_DOCUMENT_BYTES: Final = 1 << 20
 _JSON: Final = "application/json"
 _EVENTS: Final = "text/event-stream"
+_MODELS: Final = "/v1/models"
+_ADDRESS_ADVICE: Final = "is its address right? It is the one for OpenAI's clients, with or without /v1 at its end"
 _DRAIN_SECONDS: Final = 0.05
 _EXTENSIONS: Final = {"timeout": {"connect": CONNECT_SECONDS}}
 
@@ -87,18 +89,29 @@ class OpenAIEngine:
         What is `asked` is posted: Ollama tells of a model in this way only. EngineError when the engine does not
         answer within DOCUMENT_SECONDS or is still loading (5xx).
         """
+        status, body = await self._document(path, msgspec.json.encode(asked) if asked else None)
+        return parsed(body) if httpx.codes.is_success(status) else {}
+
+    async def models(self) -> dict[str, Any]:
+        """`/v1/models`, which every engine has. EngineError says what the operator should look at."""
+        status, body = await self._document(_MODELS, None)
+        if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise failure_of_response(status, body)
+        if not httpx.codes.is_success(status) or not (document := parsed(body)):
+            said = f"answered {status} and no list of models at {self._url}{_MODELS}"
+            raise EngineError("engine_unavailable", f"the engine {said}: {_ADDRESS_ADVICE}", status=status)
+        return document
+
+    async def _document(self, path: str, content: bytes | None) -> tuple[int, bytes]:
         try:
             with trio.fail_after(DOCUMENT_SECONDS):
-                async with self._asked(path, msgspec.json.encode(asked) if asked else None) as response:
+                async with self._asked(path, content) as response:
                     body = await _bounded_body(response)
         except (*TRANSPORT_ERRORS, trio.TooSlowError) as error:
             raise EngineError("engine_unavailable", f"{path}: {type(error).__name__}", down=True) from error
         if httpx.codes.is_server_error(response.status):
             raise failure_of_response(response.status, body)
-        try:
-            return msgspec.json.decode(body, type=dict[str, Any]) if httpx.codes.is_success(response.status) else {}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return {}
+        return response.status, body
 
     def _asked(
         self, path: str, content: bytes | None, *, accept: str = "*/*"

@@ -79,6 +79,38 @@ async def test_an_engine_that_cannot_answer_is_not_offered(routes: dict[str, Rou
         await found(routes, wanted=wanted)
 
 
+KEY = "is its API key right? See --engine-api-key-file"
+LIST = models()
+MANY = told({"data": [{"id": f"m{number:02}"} for number in range(25)]})
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("routes", "told_why"),
+    [
+        ({"/v1/models": refused("401 Unauthorized", {"error": "no"})}, f"the engine answered 401: {KEY}"),
+        ({"/v1/models": refused("403 Forbidden", {"error": "no"})}, f"the engine answered 403: {KEY}"),
+        ({"/v1/models": LIST, CHAT: refused("401 Unauthorized", {"error": "no"})}, f"the engine answered 401: {KEY}"),
+        ({}, "/v1/models: is its address right? It is the one for OpenAI's clients, with or without /v1 at its end"),
+        ({"/v1/models": told([])}, "the engine answered 200 and no list of models at http://127.0.0.1:"),
+        ({"/v1/models": LIST, CHAT: TOKEN}, "the engine has no model other; it has m:1b"),
+        ({"/v1/models": MANY}, "m19 and 5 more"),
+    ],
+    ids=["wrong key", "forbidden", "key for answers only", "wrong address", "no list", "missing model", "many models"],
+)
+async def test_why_an_engine_is_not_offered_tells_the_operator_what_to_look_at(
+    routes: dict[str, Route], told_why: str
+) -> None:
+    wanted = {} if CHAT in routes and routes[CHAT] != TOKEN else {"other": "other"}
+    with pytest.RaisesGroup(EngineError, flatten_subgroups=True, allow_unwrapped=True) as caught:
+        await found(routes, wanted=wanted)
+    assert told_why in str(alone(caught.value))
+
+
+def alone(error: BaseException) -> BaseException:
+    return alone(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
