@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
@@ -9,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from pinaivu_host.errors import CoordinatorUnavailableError, JournalConflictError
 from pinaivu_host.store.database import Database
+from pinaivu_host.store.engine import sqlite_url
 from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.journal import BACKLOG_LEAVES_MAX, Journal
 from pinaivu_host.store.schema import CHECKPOINTS, LEAVES, TREE_NODES
@@ -154,6 +156,18 @@ async def test_a_database_that_fails_is_tried_again(opened: Opened, monkeypatch:
     opened.journal.append(1, leaf(1))
     await opened.journal.durable(1)
     assert await stored(opened.journal) == [leaf(0), leaf(1)]
+
+
+async def test_in_a_file_all_is_written_over_one_connection(tmp_path: Path) -> None:
+    opened = Opened(sqlite_url(tmp_path))
+    taken: list[object] = []
+    event.listen(opened.database.engine, "checkout", lambda connection, *_: taken.append(connection))
+    await opened.journal.start()
+    for index in range(3):
+        opened.journal.append(index, leaf(index))
+        await opened.journal.durable(index)
+    assert len(taken) == 2  # to load where the log ends, and to write
+    await opened.close()
 
 
 async def test_the_newest_checkpoint_survives(database_url: str) -> None:

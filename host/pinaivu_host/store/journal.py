@@ -22,6 +22,7 @@ from pinaivu_host.store.database import Database
 from pinaivu_host.store.leaf_rows import JobRecord
 from pinaivu_host.store.projection import Transaction, load_tree
 from pinaivu_host.store.schema import CHECKPOINTS, LEAVES
+from pinaivu_host.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Journal:
         self.on_durable: Callable[[], None] = _nothing
         self.on_conflict: Callable[[JournalConflictError], None] = _ignore
         self.records: Final[dict[str, JobRecord]] = {}
-        self._database = database
+        self._database, self._writer = database, Writer(database.engine)
         self._entries: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._stopping = threading.Event()
@@ -185,6 +186,8 @@ class Journal:
         except Exception:
             logger.exception("the journal has died")
             self._loop.call_soon_threadsafe(self._fail)
+        finally:
+            self._writer.close()
 
     def _write_until_stopped(self) -> None:
         checkpoint: _PushedCheckpoint | None = None
@@ -234,7 +237,7 @@ class Journal:
     ) -> JournalConflictError | None:
         transaction = Transaction(self._tree, self.records.get)
         conflict = None
-        with self._database.engine.begin() as connection:
+        with self._writer.begin() as connection:
             try:
                 for entry in leaves:
                     transaction.add(connection, entry.index, entry.leaf)
