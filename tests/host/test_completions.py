@@ -86,6 +86,10 @@ async def test_without_a_limit_there_are_sixteen_tokens_as_at_openai(
         ({"prompt": None}, 422, "missing_field", "prompt"),
         ({"prompt": 7}, 422, "invalid_value", "prompt"),
         ({"prompt": []}, 422, "invalid_value", "prompt"),
+        ({"prompt": ""}, 400, "invalid_request", "prompt"),
+        ({"prompt": [""]}, 400, "invalid_request", "prompt"),
+        ({"prompt": [None]}, 422, "invalid_value", "prompt.0"),
+        ({"prompt": ["a", True]}, 422, "invalid_value", "prompt.1"),
         ({"prompt": [1, 2]}, 400, "unsupported_parameter", "prompt"),
         ({"prompt": [[1, 2]]}, 400, "unsupported_parameter", "prompt"),
         ({"prompt": ["a", "b"]}, 400, "unsupported_parameter", "prompt"),
@@ -98,6 +102,9 @@ async def test_without_a_limit_there_are_sixteen_tokens_as_at_openai(
         ({"suffix": "end"}, 400, "unsupported_parameter", "suffix"),
         ({"logit_bias": {"1": 1}}, 400, "unsupported_parameter", "logit_bias"),
         ({"stream_options": {}}, 400, "invalid_request", "stream_options"),
+        ({"max_completion_tokens": 5}, 400, "unsupported_parameter", "max_completion_tokens"),
+        ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
+        ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
         ({"temperature": 3}, 422, "invalid_value", "temperature"),
         ({"max_tokens": 0}, 422, "invalid_value", "max_tokens"),
     ],
@@ -106,5 +113,12 @@ async def test_what_cannot_be_asked_is_named(
     town: Town, fields: dict[str, Any], status: int, code: str, param: str
 ) -> None:
     body = check_shape(await complete(town, **fields), status, "invalid_request_error", code)
-    assert body["error"]["param"].split(".")[0] == param
+    assert body["error"]["param"] == param
     assert not town.enclave.all_of(OpenJob)
+
+
+async def test_what_only_chats_have_is_named_with_what_to_use_and_its_absence_is_not(town: Town) -> None:
+    await town.node()
+    body = (await complete(town, max_completion_tokens=5)).json()
+    assert body["error"]["message"] == "there is no max_completion_tokens here: use max_tokens"
+    assert (await complete(town, max_completion_tokens=None, tools=[], response_format=None)).status_code == 200

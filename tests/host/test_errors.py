@@ -60,11 +60,12 @@ async def test_an_integer_without_a_canonical_form_is_422_and_named_with_its_ran
         "model": "m",
         content: [{"role": "user", "content": "x"}] if content == "messages" else "x",
     }
-    for param, fields in {
+    faults: dict[str, dict[str, Any]] = {
         "metadata.a.1": {"metadata": {"a": [2**53 - 1, 2**53]}},
         "x": {"x": -(2**53)},
         "x." + "y" * 100: {"x": {"y" * 5000: 2**53}},
-    }.items():
+    }
+    for param, fields in faults.items():
         body = check_shape(
             await town.client().post(path, json={**asked, **fields}), 422, "invalid_request_error", "invalid_value"
         )
@@ -169,13 +170,18 @@ async def test_an_account_without_credit_is_429_and_not_worth_a_retry(town: Town
 
 async def test_unknown_paths_are_404_and_wrong_base_urls_are_told_so(town: Town) -> None:
     client = town.client()
-    for path in ("/", "/v1", "/v1/", "/v2/models", "/v1/assistants", "/favicon.ico"):
+    for path in ("/v1/assistants", "/favicon.ico", "/admin/v1/models", "/v1/files/models", "/modelsy"):
         body = check_shape(await client.get(path), 404, "invalid_request_error", "not_found")
         assert "base URL" not in body["error"]["message"]
     twice = "/v1/chat/completions/chat/completions"
-    for path in ("/chat/completions", "/v1/v1/chat/completions", "/models", "/v1/v1/models", twice):
+    other = ("/api/v1/chat/completions", "/api/v1/models", "/openai/deployments/m/chat/completions", "/v2/models")
+    for path in ("/chat/completions", "/v1/v1/chat/completions", "/models", "/v1/v1/models", twice, *other):
         body = check_shape(await client.post(path), 404, "invalid_request_error", "not_found")
         assert "must end in /v1" in body["error"]["message"]
+    for path in ("/", "/v1", "/v1/", "/api/v1"):
+        body = check_shape(await client.get(path), 404, "invalid_request_error", "not_found")
+        assert "must end in /v1" in body["error"]["message"]
+        assert "GET /v1/models" in body["error"]["message"]
     body = check_shape(await client.post("/v1/chat/completions/"), 404, "invalid_request_error", "not_found")
     assert "without the slash" in body["error"]["message"]
 

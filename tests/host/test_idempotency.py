@@ -88,7 +88,8 @@ async def test_another_body_under_the_same_key_is_409_and_not_to_be_retried(town
     node = await town.node(endless)
     async with asking(town) as running:
         await first_piece(running.aiter_lines())
-        check_shape(await ask(town, temperature=1), 409, "invalid_request_error", "idempotency_conflict")
+        body = check_shape(await ask(town, temperature=1), 409, "invalid_request_error", "idempotency_conflict")
+        assert body["error"]["param"] == "Idempotency-Key"
     node.script = echoing("done")
     assert (await ask(town)).status_code == 200
     for other in ({"temperature": 1}, {"stream": True}, {"user": "somebody"}):

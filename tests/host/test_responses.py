@@ -229,6 +229,12 @@ async def test_the_node_gets_the_chat_that_is_meant(town: Town) -> None:
         ({"tool_choice": "required"}, 400, "invalid_request", "tool_choice"),
         ({"tool_choice": {"type": "web_search"}}, 400, "unsupported_parameter", "tool_choice"),
         ({"max_output_tokens": 0}, 422, "invalid_value", "max_output_tokens"),
+        ({"max_tokens": 5}, 400, "unsupported_parameter", "max_tokens"),
+        ({"max_completion_tokens": 5}, 400, "unsupported_parameter", "max_completion_tokens"),
+        ({"n": 2}, 400, "unsupported_parameter", "n"),
+        ({"reasoning_effort": "low"}, 400, "unsupported_parameter", "reasoning_effort"),
+        ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
+        ({"stop": ["."]}, 400, "unsupported_parameter", "stop"),
         ({"temperature": 2.5}, 422, "invalid_value", "temperature"),
         ({"top_logprobs": 21}, 422, "invalid_value", "top_logprobs"),
         ({"text": {"format": {"type": "xml"}}}, 422, "invalid_value", "text"),
@@ -240,3 +246,10 @@ async def test_what_cannot_be_asked_is_named(
     body = check_shape(await respond(town, **fields), status, "invalid_request_error", code)
     assert body["error"]["param"].split(".")[0] == param
     assert not town.enclave.all_of(OpenJob)
+
+
+async def test_what_chats_call_otherwise_is_named_with_what_to_use_and_its_absence_is_not(town: Town) -> None:
+    await town.node()
+    body = (await respond(town, max_tokens=5)).json()
+    assert body["error"]["message"] == "there is no max_tokens here: use max_output_tokens"
+    assert (await respond(town, max_tokens=None, n=1, response_format=None, stop=[])).status_code == 200

@@ -33,6 +33,7 @@ _ENDPOINTS: Final = (
     "/embeddings",
     "/responses",
 )
+_BASE: Final = "the base URL must end in /v1, exactly once, as in https://HOST/v1"
 
 
 class Gateway:
@@ -124,11 +125,19 @@ def _as_api_error(error: Exception, scope: Scope) -> ApiError:
 def _not_found(path: str) -> str:
     """A hint where the base URL is wrong, the commonest reason for a 404."""
     bare = "/" + path.strip("/")
-    while bare.startswith("/v1/"):
-        bare = bare.removeprefix("/v1")
-    twice = any(bare.removeprefix(one).startswith(_ENDPOINTS) for one in _ENDPOINTS if bare.startswith(one))
-    if bare.startswith(_ENDPOINTS) and (twice or not path.startswith("/v1/") or path.startswith("/v1/v1")):
-        return f"there is no {path[:100]}; the base URL must end in /v1, exactly once, as in https://HOST/v1"
-    if bare in _ENDPOINTS:
+    if bare == "/" or bare.endswith("/v1"):
+        return f"there is nothing at {path[:100]} itself; {_BASE}, and GET /v1/models lists what can be asked"
+    if _has_wrong_base(bare):
+        return f"there is no {path[:100]}; {_BASE}"
+    if bare.removeprefix("/v1") in _ENDPOINTS:
         return f"there is no {path[:100]}; write it without the slash at its end"
     return f"there is no {path[:100]}"
+
+
+def _has_wrong_base(path: str) -> bool:
+    """Whether an endpoint is asked at another place than right behind `/v1`, or twice: other services have others."""
+    if path.startswith("/admin/"):
+        return False
+    ends = [place + len(one) for one in _ENDPOINTS if (place := f"{path}/".find(f"{one}/")) >= 0]
+    twice = any(f"{path[end:]}/".startswith(tuple(f"{one}/" for one in _ENDPOINTS)) for end in ends)
+    return bool(ends) and (twice or not path.startswith("/v1/") or path.startswith("/v1/v1/"))

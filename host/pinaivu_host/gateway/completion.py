@@ -8,12 +8,12 @@ import msgspec
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.ask import Ask, forwarded_as
 from pinaivu_host.gateway.chat_answer import usage_of
-from pinaivu_host.gateway.completion_request import MAX_TOKENS_DEFAULT, CompletionRequest, check_completion
+from pinaivu_host.gateway.completion_request import MAX_TOKENS_DEFAULT, MOVED, CompletionRequest, check_completion
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.stream import DONE, error_event, one_line
-from pinaivu_host.gateway.validation import read_request
+from pinaivu_host.gateway.validation import check_moved, read_request
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.node import Delta
@@ -28,6 +28,7 @@ _encode: Final = msgspec.json.Encoder().encode
 def read_completion(body: dict[str, Any]) -> Ask:
     """The continuation that a body asks for; ApiError (400, 422)."""
     asked = read_request(CompletionRequest, body)
+    check_moved(body, MOVED)
     check_completion(asked)
     forwarded = {name: value for name, value in forwarded_as("prompt", body).items() if name not in NOT_FORWARDED}
     several: tuple[Capability, ...] = ("multiple_choices",) if asked.choices > 1 else ()

@@ -4,6 +4,7 @@ What needs token ids, several prompts or the engine's own tokens (`logprobs`, `e
 different engines would answer it differently.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Discriminator, Field, Tag
@@ -12,10 +13,28 @@ from pinaivu_host.gateway.chat_rules import CHOICES_MAX
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
-from pinaivu_host.gateway.validation import Number, Penalty, PositiveInt, Seed, Stop, StreamOptions, Whole, one_or_many
+from pinaivu_host.gateway.validation import (
+    Number,
+    Penalty,
+    PositiveInt,
+    Seed,
+    Stop,
+    StreamOptions,
+    TextOrTokens,
+    Whole,
+    one_or_many,
+)
 
 MAX_TOKENS_DEFAULT: Final = 16
 """OpenAI's, which surprises everybody once."""
+
+
+MOVED: Final[Mapping[str, str]] = {
+    "max_completion_tokens": "use max_tokens",
+    "response_format": "ask POST /v1/chat/completions",
+    "tools": "ask POST /v1/chat/completions",
+}
+"""What chats have that changes an answer or its price."""
 
 
 class CompletionRequest(Shape):
@@ -23,7 +42,8 @@ class CompletionRequest(Shape):
 
     model: Annotated[str, Field(min_length=1)]
     prompt: Annotated[
-        Annotated[str, Tag("one")] | Annotated[list[Any], Field(min_length=1), Tag("many")], Discriminator(one_or_many)
+        Annotated[str, Tag("one")] | Annotated[list[TextOrTokens], Field(min_length=1, fail_fast=True), Tag("many")],
+        Discriminator(one_or_many),
     ]
     best_of: Annotated[int, Field(ge=1, le=20), Whole] | None = None
     echo: bool | None = None
@@ -49,6 +69,8 @@ class CompletionRequest(Shape):
     def text(self) -> str:
         """The one prompt; ApiError (400) for several, or for token ids."""
         match self.prompt:
+            case "" | [""]:
+                raise ApiError(INVALID_REQUEST, "prompt must not be empty text", param="prompt")
             case str(text) | [str(text)]:
                 return text
             case [str(), *_]:

@@ -20,7 +20,7 @@ from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAME
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.parameter_names import ParameterNames
-from pinaivu_host.gateway.validation import PositiveInt, one_or_many, read_request
+from pinaivu_host.gateway.validation import PositiveInt, TextOrTokens, one_or_many, read_request
 from pinaivu_shared.answers import embeddings_content
 from pinaivu_shared.receipt import Receipt
 
@@ -35,7 +35,7 @@ class EmbeddingsRequest(Shape):
     model: Annotated[str, Field(min_length=1)]
     input: Annotated[
         Annotated[str, Tag("one")]
-        | Annotated[list[Any], Field(min_length=1, max_length=INPUTS_MAX, fail_fast=True), Tag("many")],
+        | Annotated[list[TextOrTokens], Field(min_length=1, max_length=INPUTS_MAX, fail_fast=True), Tag("many")],
         Discriminator(one_or_many),
     ]
     dimensions: PositiveInt | None = None
@@ -44,11 +44,12 @@ class EmbeddingsRequest(Shape):
     def texts(self) -> list[str]:
         """The inputs; ApiError (400) for token ids and for empty texts."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
-        if not all(isinstance(one, str) for one in inputs):
+        texts = [one for one in inputs if isinstance(one, str)]
+        if len(texts) < len(inputs):
             raise ApiError(UNSUPPORTED_PARAMETER, "input must be text: nodes differ in their token ids", param="input")
-        if not all(inputs):
+        if not all(texts):
             raise ApiError(INVALID_REQUEST, "input must not be empty text", param="input")
-        return inputs
+        return texts
 
 
 def read_embeddings(body: dict[str, Any]) -> Ask:

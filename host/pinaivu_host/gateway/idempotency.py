@@ -46,7 +46,7 @@ from pinaivu_host.gateway.error_table import (
 )
 from pinaivu_host.gateway.errors import ApiError, shutting_down
 from pinaivu_host.gateway.former_job import completed_receipt
-from pinaivu_host.gateway.idempotency_key import REPLAYED, KeyedRequest
+from pinaivu_host.gateway.idempotency_key import NAME, REPLAYED, KeyedRequest
 from pinaivu_host.gateway.job import Job
 from pinaivu_host.gateway.market import Market
 from pinaivu_host.gateway.rate_limits import Admission
@@ -131,7 +131,8 @@ class Idempotency:
             if not begun:
                 admission.end(None)
         if not begun:
-            raise ApiError(IDEMPOTENCY_IN_PROGRESS, "a request with this idempotency key has just been begun elsewhere")
+            message = "a request with this idempotency key has just been begun elsewhere"
+            raise ApiError(IDEMPOTENCY_IN_PROGRESS, message, param=NAME)
         recording = Recording(use, admission.limit(keyed.order), self._keep)
         self._running[keyed.place] = recording
         job = asyncio.create_task(self._run(recording, admission))
@@ -193,9 +194,8 @@ class Idempotency:
 
 def _check_same(keyed: KeyedRequest, use: KeyUse) -> None:
     if keyed.body_sha256 != use.body_sha256:
-        raise ApiError(
-            IDEMPOTENCY_CONFLICT, "this idempotency key was used with another body; use a new key for a new request"
-        )
+        message = "this idempotency key was used with another body; use a new key for a new request"
+        raise ApiError(IDEMPOTENCY_CONFLICT, message, param=NAME)
 
 
 def _recorded(keyed: KeyedRequest, former: KeyUse, receipt: Receipt) -> Recording:

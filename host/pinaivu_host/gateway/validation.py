@@ -1,12 +1,12 @@
 """Reading a parsed body: shapes and ranges that endpoints share, and 422 for what does not have them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from pinaivu_host.gateway.error_table import INVALID_VALUE, MISSING_FIELD
+from pinaivu_host.gateway.error_table import INVALID_VALUE, MISSING_FIELD, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_host.gateway.messages import Shape
 
@@ -37,7 +37,18 @@ def one_or_many(value: object) -> str:
     return "many" if isinstance(value, list) else "one"
 
 
+def _text_or_tokens(value: object) -> str:
+    if isinstance(value, list):
+        return "token_ids"
+    return "token_id" if isinstance(value, int) and not isinstance(value, bool) else "a_text"
+
+
 Whole = BeforeValidator(_whole)
+TextOrTokens = Annotated[
+    Annotated[str, Tag("a_text")] | Annotated[int, Tag("token_id")] | Annotated[list[Any], Tag("token_ids")],
+    Discriminator(_text_or_tokens),
+]
+"""An item of a list that may hold texts, a text's token ids, or lists of them."""
 PositiveInt = Annotated[int, Field(ge=1), Whole]
 Seed = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX), Whole]
 Number = Annotated[float, AllowInfNan(allow_inf_nan=False)]
@@ -59,6 +70,16 @@ class StreamOptions(Shape):
 def read_request(shape: type[_Model], body: dict[str, Any]) -> _Model:
     """As `validated`, where null stands for absent."""
     return validated(shape, {name: value for name, value in body.items() if value is not None})
+
+
+def check_moved(body: Mapping[str, Any], moved: Mapping[str, str]) -> None:
+    """Raise ApiError (400) for a parameter of other endpoints that this one calls otherwise, or lacks.
+
+    Ignored, it would change what the answer means or costs. `moved` has what to do instead; null and `[]` are absence.
+    """
+    for name, instead in moved.items():
+        if body.get(name) not in (None, []):
+            raise ApiError(UNSUPPORTED_PARAMETER, f"there is no {name} here: {instead}", param=name)
 
 
 def validated(shape: type[_Model], body: dict[str, Any]) -> _Model:

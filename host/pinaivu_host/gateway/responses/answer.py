@@ -13,9 +13,9 @@ from pinaivu_host.gateway.chat_rules import check_chat, needs_of
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.responses.chat import chat_of
-from pinaivu_host.gateway.responses.request import ResponsesRequest
+from pinaivu_host.gateway.responses.request import MOVED, ResponsesRequest
 from pinaivu_host.gateway.responses.stream import ResponsesWriter
-from pinaivu_host.gateway.validation import read_request
+from pinaivu_host.gateway.validation import check_moved, read_request
 from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 
@@ -50,6 +50,7 @@ NAMES: Final = ParameterNames(content="input", format="text.format", logprobs="i
 def read_response(body: dict[str, Any]) -> Ask:
     """The answer that a body asks for; ApiError (400, 422)."""
     asked = read_request(ResponsesRequest, body)
+    check_moved({name: value for name, value in body.items() if (name, value) != ("n", 1)}, MOVED)
     chat_body = chat_of(asked)
     chat = read_chat_request(chat_body)
     check_chat(chat)

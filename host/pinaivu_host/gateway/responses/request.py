@@ -4,6 +4,7 @@ What needs a memory here (`previous_response_id`, `conversation`, `background`) 
 name in `responses.chat`. Keys that are not listed are ignored.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -185,6 +186,17 @@ class TextOptions(Shape):
     """The form of the text."""
 
     format: Annotated[TextFormat | SchemaFormat, Discriminator("type")] | None = None
+
+
+MOVED: Final[Mapping[str, str]] = {
+    "max_completion_tokens": "use max_output_tokens",
+    "max_tokens": "use max_output_tokens",
+    "n": "a response is one answer, so send the request several times",
+    "reasoning_effort": "use reasoning.effort",
+    "response_format": "use text.format",
+    "stop": "a response has no stop sequences; chat completions have",
+}
+"""What chats have that changes an answer or its price."""
 
 
 class Reasoning(Shape):
