@@ -20,6 +20,7 @@ from pinaivu_shared.wire.link import SettleJob
 from pinaivu_shared.wire.node import Delta, ToolCallDelta
 
 SALT = bytes(32)
+FUNCTION = {"type": "function", "function": {"name": "f"}}
 PIECES = st.builds(
     ToolCallDelta, st.integers(0, 3), st.sampled_from(["", "c"]), st.sampled_from(["", "f"]), st.sampled_from(["", "1"])
 )
@@ -66,7 +67,7 @@ async def test_a_call_out_of_order_ends_the_job(town: Town, calls: tuple[ToolCal
             await offered.delta(tool_calls=(call,))
 
     await town.node(script)
-    response = await town.chat(stream=stream)
+    response = await town.chat(stream=stream, tools=[FUNCTION])
     if stream:
         assert json.loads(response.text.split("data: ")[-1])["error"]["code"] == "node_failed"
     else:

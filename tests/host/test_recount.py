@@ -1,5 +1,9 @@
 """Recounts: an answer's tokens, counted by the host where it knows the tokenizer."""
 
+import base64
+import json
+import struct
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -110,6 +114,49 @@ async def test_a_prompt_has_the_tokens_of_its_texts_and_a_few_for_each_message(
     forwarded = msgspec.json.encode({"messages": messages, "model": "pinaivu-tiny"})
     assert await recounter.count_prompt(forwarded, model="pinaivu-tiny") == tokens
     assert await recounter.count_prompt(forwarded, model="another") is None
+
+
+@pytest.mark.parametrize(("inputs", "tokens"), [(["fox"], 1 + 4), (["fox", "fox"], 3 + 8)])
+async def test_inputs_of_embeddings_have_the_tokens_of_their_texts_and_a_few_for_each(
+    recounter: Recounter, inputs: list[str], tokens: int
+) -> None:
+    forwarded = msgspec.json.encode({"input": inputs, "model": "pinaivu-tiny"})
+    assert await recounter.count_prompt(forwarded, model="pinaivu-tiny") == tokens
+
+
+async def test_a_long_input_is_counted_whole_by_a_tokenizer_that_would_cut_it(tmp_path: Path) -> None:
+    """Those of embeddings' models cut a text to the model's context, and fill it up to that."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
+
+    cutting = Tokenizer.from_file(str(TINY))
+    cutting.enable_truncation(4)
+    cutting.enable_padding(length=4)
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    recounter = load_tokenizers(f"m={tmp_path / 'tokenizer.json'}")
+    counts = [
+        await recounter.count_prompt(msgspec.json.encode({"input": [text], "model": "m"}), model="m")
+        for text in ("fox", STORY)
+    ]
+    assert counts == [1 + 4, 27 + 4]
+
+
+async def test_a_node_is_paid_for_the_inputs_that_there_were(openable: Town) -> None:
+    openable.settings["recounter"] = load_tokenizers(f"m={TINY}")
+    town = await openable.open()
+    content = json.dumps([base64.b64encode(struct.pack("<f", 1)).decode()])
+
+    async def script(offered: Offered) -> None:
+        await offered.accept()
+        await offered.delta(content)
+        await offered.delta(finish_reason="stop")
+        await offered.prove(content, tokens=(1000 + offered.award.request_bytes, 0))
+
+    await town.node(script)
+    answer = (await town.client().post("/v1/embeddings", json={"model": "m", "input": STORY})).json()
+    receipt = (await town.client().get(f"/v1/receipts/{answer['request_id']}")).json()
+    allowance = town.configuration.metering.template_allowance
+    assert (receipt["outcome"], receipt["prompt_tokens"]) == ("completed", 27 + 4 + allowance)
+    assert receipt["reason"] == "prompt_cut"
 
 
 async def test_a_node_is_paid_for_the_prompt_that_there_was(closed_town: Town) -> None:

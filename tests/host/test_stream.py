@@ -13,6 +13,7 @@ from pinaivu_shared.sse import assemble_choices, data_events
 from pinaivu_shared.wire.node import ToolCallDelta
 
 pytestmark = pytest.mark.anyio
+FUNCTION = {"type": "function", "function": {"name": "f"}}
 
 
 def masked(text: str) -> str:
@@ -92,11 +93,11 @@ async def test_tool_calls_begin_with_id_and_name_and_go_on_with_arguments(town: 
         await offered.prove("", choices=[choice])
 
     await town.node(script)
-    response = await town.chat(stream=True)
+    response = await town.chat(stream=True, tools=[FUNCTION])
     begun = '{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}'
     assert begun in response.text
     assert '{"index":0,"function":{"arguments":"{\\"a\\":"}}' in response.text
-    whole = await town.chat()
+    whole = await town.chat(tools=[FUNCTION])
     assert whole.json()["choices"][0]["message"] == {
         "role": "assistant",
         "content": None,

@@ -1,11 +1,13 @@
 """An answer as it is assembled from a node's deltas: what is committed to, what an unstreamed caller gets."""
 
+import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from pinaivu_shared.commitments import response_commitment
+from pinaivu_shared.errors import PeerError
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta, ToolCallDelta
 
@@ -106,12 +108,17 @@ def replayed(deltas: Sequence[Delta], *, choices: int) -> Answer:
     return answer
 
 
+_Logprob = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=0)]
+"""Neither a NaN nor infinite, for which JSON has no words."""
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
 class Alternative(msgspec.Struct, frozen=True):
     """A token that might have come, with its natural logarithm of probability and its bytes."""
 
     token: str
-    logprob: float
-    bytes: list[int] | None = None
+    logprob: _Logprob
+    bytes: list[_Byte] | None = None
 
 
 class TokenLogprob(Alternative, frozen=True):
@@ -128,10 +135,10 @@ _decoder: Final[msgspec.msgpack.Decoder[_Logprobs]] = msgspec.msgpack.Decoder(_L
 
 
 def shown_logprobs(delta: Delta) -> list[TokenLogprob]:
-    """The token entries of a delta's logprobs, nothing where a node sends anything else."""
+    """The token entries of a delta's logprobs; PeerError for what has not OpenAI's shape, or no sense."""
     if not delta.logprobs:
         return []
     try:
         return _decoder.decode(delta.logprobs).content
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerError("node", f"log-probabilities of another shape: {error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from pinaivu_host.errors import CommandRefusedError, CoordinatorUnavailableError
-from pinaivu_host.gateway.call_order import CallOrder
+from pinaivu_host.gateway.answer_rules import AnswerRules, answer_bytes_max
 from pinaivu_host.gateway.delivery import CallerStalledError, Sink
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.market import Market
@@ -22,8 +22,6 @@ from pinaivu_shared.wire.link import AcceptAward, AwardAccepted, Awarded, Done, 
 from pinaivu_shared.wire.node import Accept, Decline, Delta, Prove
 
 logger = logging.getLogger(__name__)
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What a node may send for one job, its framing included; an unstreamed answer is held whole."""
 PROOF_LIMIT_S: Final = 5.0
 """How long a node may take to prove what it generated, once it has finished or was told to stop."""
 SLOW_CALLER_S: Final = 1.0
@@ -68,9 +66,7 @@ class Attempt:
         self._wake: Callable[[], None] = _nobody
         self._accepted = False
         self._refused = ""
-        self._ended: set[int] = set()
-        self._shows_calls = "chat" in order.command.needs
-        self._calls = CallOrder(order.ask.choices)
+        self._rules, self._bytes_max = AnswerRules(order), answer_bytes_max(order, award)
         self._telling: asyncio.Task[None] | None = None
         self.answer = order.ask.new_answer()
         self.first_token_at: float | None = None
@@ -80,11 +76,6 @@ class Attempt:
     def answering(self) -> bool:
         """Whether a first token came."""
         return self.first_token_at is not None
-
-    @property
-    def _finished(self) -> bool:
-        """Whether every choice has its finish_reason."""
-        return len(self._ended) == self._order.ask.choices
 
     async def run(self) -> None:
         """Relay the answer to the sink, all but its end.
@@ -108,6 +99,8 @@ class Attempt:
             await channel.wait(self._patience_s())
             self._check_departure()
             messages, ended, now = channel.take(), channel.closed, self._loop.time()
+            if channel.heard_bytes > self._bytes_max:
+                raise self._failure("answer_too_long")
             await self._relay(channel, self._hear(messages))
             # What happens while the caller is written to is heard first and judged then: a slow caller proves nothing.
             self._check_progress(channel, ended=ended, now=now)
@@ -160,8 +153,7 @@ class Attempt:
         deltas: list[Delta] = []
         for message in messages:
             match message:
-                case Delta():
-                    self._check_delta(message)
+                case Delta() if self._begins_or_goes_on(message):
                     deltas.append(message)
                 case Accept():
                     self._forward_acceptance(message)
@@ -180,25 +172,24 @@ class Attempt:
                 self._forward_acceptance(message)
         return self.proof is not None
 
-    def _check_delta(self, delta: Delta) -> None:
-        if not self._accepted or delta.index >= self._order.ask.choices or delta.index in self._ended:
+    def _begins_or_goes_on(self, delta: Delta) -> bool:
+        """Whether the answer has begun; nothing that comes before its first token is anybody's to see."""
+        if not (self._accepted and self._rules.takes(delta)):
             raise self._failure("protocol_violation")
-        if delta.tool_calls and not self._shows_calls:  # their bytes would be paid, and shown to nobody
-            raise self._failure("protocol_violation")
-        if not self._calls.takes(delta):
-            raise self._failure("protocol_violation")
-        if not self.answering and (delta.content or delta.tool_calls or delta.finish_reason):
+        if not self.answering and self._rules.begins(delta):
             self.first_token_at = self._loop.time()
             self._tell(self._report_first_token())
-        if delta.finish_reason:
-            self._ended.add(delta.index)
-        if self._finished:
+        if self._rules.finished:
             self._deadline = min(self._deadline, self._loop.time() + PROOF_LIMIT_S)
+        return self.answering
 
     def _take_decline(self, decline: Decline) -> None:
-        if decline.reason in {"context_length_exceeded", "unsupported_request"} and not self.answering:
+        """A decline answers an offer. What has begun can only be proven, or has failed."""
+        if self.answering:
+            raise AnswerBrokenError("node_failed")
+        if decline.reason in {"context_length_exceeded", "unsupported_request"}:
             raise DeclinedError(decline)
-        raise self._failure(decline.reason)
+        raise AttemptFailedError(decline.reason)
 
     def _forward_acceptance(self, accept: Accept) -> None:
         """Streaming does not wait for the enclave's answer, but a refusal ends the job."""
@@ -246,16 +237,14 @@ class Attempt:
         """Whether the node did its part in what was heard of it until `now`; `ended` if that was its last word."""
         if channel.overflowed_at is not None:
             raise self._failure("overflow")
-        if channel.heard_bytes > ANSWER_BYTES_MAX:
-            raise self._failure("answer_too_long")
         if self.proof is not None:
-            if not self._finished:
+            if not self._rules.finished:
                 raise self._failure("node_failed")
         elif self._refused:
             raise self._failure(self._refused)
         elif ended:
             raise self._failure("node_disconnected")
-        elif self._finished and now >= self._deadline:
+        elif self._rules.finished and now >= self._deadline:
             raise self._failure("no_proof")
         elif now >= self._deadline or (not self.answering and now >= self._first_token_by):
             raise self._failure("timeout")

@@ -10,7 +10,6 @@ MESSAGES: Final[Mapping[str, str]] = {
     "acceptance_refused": "the node accepted the request in a way that does not hold",
     "answer_too_long": "the node sent more than an answer may have",
     "busy": "the node was busy, though it had offered a free place",
-    "context_length_exceeded": "the node gave up an answer that it had begun, as too long for the model",
     "coordinator_unavailable": "the coordinator was lost while the node answered",
     "deadline": "the answer came after its time was over",
     "draining": "the node was shutting down",
@@ -23,7 +22,6 @@ MESSAGES: Final[Mapping[str, str]] = {
     "overflow": "the node sent its answer faster than it could be passed on",
     "protocol_violation": "the node sent what the protocol does not allow",
     "response_mismatch": "the node proved another answer than the one that it sent",
-    "unsupported_request": "the node gave up an answer that it had begun, as more than its engine can do",
 }
 
 

@@ -6,7 +6,9 @@ the enclave or at a node is also ended there.
 
 import asyncio
 import logging
-from typing import NoReturn
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -39,6 +41,7 @@ from pinaivu_shared.wire.link import Awarded, Delivery, JobSettled, ReportFailur
 from pinaivu_shared.wire.node import Decline
 
 logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 class Job:
@@ -123,9 +126,8 @@ class Job:
         raise otherwise
 
     async def _settle_complete(self, attempt: Attempt) -> Receipt:
-        holds, answer = self._order.ask.shape.holds, attempt.answer
-        large = answer.text_bytes > LARGE_ANSWER_BYTES
-        if not (await asyncio.to_thread(holds, answer) if large else holds(answer)):
+        answer = attempt.answer
+        if not await _computed(answer, partial(self._order.ask.shape.holds, answer)):
             await self._settle_broken(attempt, "protocol_violation")
         await self._sink.conclude(attempt.proof)
         delivery = await self._delivery(attempt, complete=True)
@@ -135,7 +137,7 @@ class Job:
         return receipt
 
     async def _settle_broken(self, attempt: Attempt, reason: str) -> NoReturn:
-        delivery = self._sink.delivered(attempt.answer, complete=False)
+        delivery = await self._delivered(attempt, complete=False)
         await self._settlement.settle(Ending("failed", reason, delivery, attempt.proof))
         raise _no_answer(reason)
 
@@ -145,16 +147,25 @@ class Job:
         raise CallerLeftError
 
     async def _delivery(self, attempt: Attempt, *, complete: bool) -> Delivery:
-        """What was handed over, counted again where that can be done."""
-        delivery = self._sink.delivered(attempt.answer, complete=complete)
+        """What was handed over, counted again where that can be done: of embeddings the inputs alone."""
+        delivery = await self._delivered(attempt, complete=complete)
         recounter, model = self._market.recounter, self._order.command.model
-        if not recounter.knows(model) or "embeddings" in self._order.command.needs:
+        if not recounter.knows(model):
             return delivery
+        texts = [] if "embeddings" in self._order.command.needs else attempt.answer.choices()
         return msgspec.structs.replace(
             delivery,
-            recounted_tokens=await recounter.count_answer(attempt.answer.choices(), model=model),
+            recounted_tokens=await recounter.count_answer(texts, model=model),
             recounted_prompt_tokens=await recounter.count_prompt(self._order.forwarded, model=model),
         )
+
+    async def _delivered(self, attempt: Attempt, *, complete: bool) -> Delivery:
+        return await _computed(attempt.answer, partial(self._sink.delivered, attempt.answer, complete=complete))
+
+
+async def _computed(answer: Answer, compute: Callable[[], _Result]) -> _Result:
+    """What is computed of an answer; of a large one in a thread, so that others get their turns meanwhile."""
+    return await asyncio.to_thread(compute) if answer.text_bytes > LARGE_ANSWER_BYTES else compute()
 
 
 def _callers_mistake(decline: Decline, order: Order) -> ApiError:

@@ -25,7 +25,7 @@ Keep = Callable[["Recording", Signed | None], Awaitable[None]]
 class Recording:
     """The sink of a job with listeners. `departure` is the job's: its last listener's leaving.
 
-    Bounded as every answer is (`attempt.ANSWER_BYTES_MAX`). Once `over` it ends with `receipt`, with `error`, or with
+    Bounded as every answer is (`answer_rules`). Once `over` it ends with `receipt`, with `error`, or with
     neither, if nobody was there to hear an end.
     """
 

@@ -22,6 +22,8 @@ AT_ONCE_CHARACTERS: Final = 4096
 
 MESSAGE_TOKENS: Final = 8
 """What a chat template puts around each message, generously."""
+INPUT_TOKENS: Final = 4
+"""What a model of embeddings puts around each input, generously: it is a beginning and an end."""
 
 
 class Recounter:
@@ -51,12 +53,17 @@ class Recounter:
         if not self.knows(model):
             return None
         request = msgspec.json.decode(forwarded)
-        messages = request.get("messages") or [{"content": request["prompt"]}]
+        given = request.get("input") or [request.get("prompt")]
+        messages = request.get("messages") or [{"content": text} for text in given]
         texts = [text for message in messages for text in _texts(message)]
         if request.get("tools") or None in texts:
             return None
         counted = await self._count(model, "\n".join(text for text in texts if text))
-        return None if counted is None else counted + MESSAGE_TOKENS * len(messages)
+        return (
+            None
+            if counted is None
+            else counted + len(messages) * (INPUT_TOKENS if "input" in request else MESSAGE_TOKENS)
+        )
 
     async def _count(self, model: str, text: str) -> int | None:
         tokenizer = self._tokenizers.get(model)
@@ -89,11 +96,14 @@ def _load(model: str, file: Path) -> "Tokenizer":
     except ImportError:
         raise CallerError("--tokenizers needs the extra `recount`: pip install 'pinaivu[host,recount]'") from None
     try:
-        return Tokenizer.from_buffer(file.read_bytes())
+        tokenizer = Tokenizer.from_buffer(file.read_bytes())
     except OSError as error:
         raise CallerError(f"--tokenizers: {file}: {error.strerror}") from error
     except ValueError as error:
         raise CallerError(f"--tokenizers: {file} is no tokenizer of {model}: {error}") from error
+    tokenizer.no_truncation()  # those of embeddings' models come cut to a length, and filled up to it
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[str | None]:
