@@ -94,11 +94,16 @@ class ChoiceReader:
         return next((call for call in calls if own_id and call.id == own_id), calls[0] if calls else None)
 
     def _shown(self, logprobs: Logprobs | None) -> object:
-        """Log-probabilities as they were asked for: engines give alternatives that nobody wanted."""
+        """Log-probabilities as they were asked for: engines give alternatives that nobody wanted.
+
+        A gateway takes none above 0, which is what rounding makes of a certain token's.
+        """
         if logprobs is None or not logprobs.content or self._top_logprobs is None:
             return None
         for token in logprobs.content:
             token.top_logprobs = token.top_logprobs[: self._top_logprobs]
+            for one in (token, *token.top_logprobs):
+                one.logprob = min(one.logprob, 0.0)
         return msgspec.to_builtins(logprobs)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from pinaivu_node.engines.events import EngineError
 
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
@@ -41,7 +42,7 @@ class TokenLogprob(msgspec.Struct):
 
     token: str
     logprob: float
-    bytes: list[int] | None = None
+    bytes: list[Byte] | None = None
     top_logprobs: list["TokenLogprob"] = []
 
 

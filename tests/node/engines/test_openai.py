@@ -111,6 +111,24 @@ async def test_log_probabilities_come_as_asked_for() -> None:
 
 
 @pytest.mark.trio
+async def test_a_certain_token_is_not_more_than_certain() -> None:
+    """Rounding gives some engines a little more than 0, which no gateway takes."""
+    told = {"token": "a", "logprob": 1.2e-7, "bytes": [97]}
+    script = streamed(chunk("a", choice={"logprobs": {"content": [{**told, "top_logprobs": [told]}]}}), STOP)
+    first = (await ask(*script, logprobs=True, top_logprobs=1))[0][0]
+    assert isinstance(first, Text)
+    (shown,) = first.logprobs["content"]
+    assert (shown["logprob"], shown["top_logprobs"][0]["logprob"]) == (0.0, 0.0)
+
+
+@pytest.mark.trio
+async def test_bytes_that_are_none_end_the_answer() -> None:
+    told = {"logprobs": {"content": [{"token": "a", "logprob": -1.0, "bytes": [256]}]}}
+    error = await failure(*streamed(chunk("a", choice=told), STOP), logprobs=True)
+    assert error.detail.startswith("an event of another shape")
+
+
+@pytest.mark.trio
 async def test_reading_stops_at_the_limit_even_if_the_engine_goes_on() -> None:
     events, counted = await ask(*streamed(*(chunk(piece) for piece in "abcde"), STOP, usage(1, 5)), limit=3)
     assert events == [Text("abc"), Finish("length")]
