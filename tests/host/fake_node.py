@@ -155,12 +155,13 @@ class FakeNode:
         rank: int = 0,
         operator: str = "operator",
         capabilities: Capabilities = EVERYTHING,
+        context_length: int = 100_000,
     ) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.public_key = self.key.public_key().public_bytes_raw()
         self.node_id = node_id_of(self.public_key)
         self.script, self.models, self.slots, self.capabilities = script, tuple(models), slots, capabilities
-        self.rank, self.operator = rank, operator
+        self.rank, self.operator, self.context_length = rank, operator, context_length
         self.offers: list[Award] = []
         self.cancels: list[str] = []
         self.proofs: list[Signed] = []
@@ -251,7 +252,7 @@ class FakeNode:
             input_price=max(1, terms.input_reserve_price * hundredths // 100),
             output_price=max(1, terms.output_reserve_price * hundredths // 100),
             slots=self.slots,
-            context_length=100_000,
+            context_length=self.context_length,
             capabilities=self.capabilities,
             expires_ms=now_ms() + QUOTED_FOR_MS,
         )

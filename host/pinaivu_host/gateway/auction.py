@@ -1,14 +1,14 @@
 """Getting the first award for an order: the enclave decides, the gateway at most waits a little for what is scarce.
 
-That is a free slot of the model, or credit of the account that its other requests hold until they are settled. Each has
-queues of its own, so that an account that is short of credit holds up nobody else.
+That is a free slot of a node that can serve it, or credit of the account that its other requests hold until they are
+settled. Each has queues of its own, so that an account that is short of credit holds up nobody else.
 """
 
 import asyncio
 import logging
 from dataclasses import dataclass
 
-from pinaivu_host.capacity import Capacity
+from pinaivu_host.capacity import Capacity, Want
 from pinaivu_host.errors import CommandRefusedError
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.error_table import (
@@ -33,14 +33,14 @@ class _Scarce:
     """What an order has to wait for: in which queue, and what the caller is told if it was in vain."""
 
     queues: Capacity
-    name: str
+    want: Want
     reason: RefusedReason
     error: ApiError
 
     @property
     def crowded(self) -> bool:
-        """Whether others wait for it already; then a newcomer queues up first."""
-        return self.queues.crowded(self.name)
+        """Whether others wait who come before a newcomer; then he queues up first."""
+        return self.queues.crowded(self.want)
 
 
 async def hold_auction(market: Market, order: Order, departure: Departure) -> Awarded:
@@ -60,7 +60,7 @@ async def hold_auction(market: Market, order: Order, departure: Departure) -> Aw
 
 async def _wait(market: Market, order: Order, departure: Departure, scarce: _Scarce, until: float) -> Awarded | _Scarce:
     """Stand in the queue until there is an award, or something else to wait for."""
-    ticket = scarce.queues.join(scarce.name, account=order.command.account)
+    ticket = scarce.queues.join(scarce.want, account=order.command.account)
     if ticket is None:
         market.metrics.refused(scarce.reason)
         raise scarce.error
@@ -133,11 +133,13 @@ def _incapable(order: Order) -> ApiError:
 
 
 def _slots(market: Market, order: Order) -> _Scarce:
-    model = order.command.model
-    busy = ApiError(NO_NODE_AVAILABLE, f"every node that offers {model!r} is busy, try again")
-    return _Scarce(market.capacity, model, "no_free_slot", busy)
+    """What the enclave looks at of a request when it looks for a slot; of its length the power of two."""
+    command = order.command
+    want = Want(command.model, frozenset(command.needs), command.request_bytes.bit_length())
+    busy = ApiError(NO_NODE_AVAILABLE, f"every node that can serve this by {command.model!r} is busy, try again")
+    return _Scarce(market.capacity, want, "no_free_slot", busy)
 
 
 def _credit(market: Market, order: Order) -> _Scarce:
     held = ApiError(CREDIT_HELD, "the credit of this account is held by its running requests, try again")
-    return _Scarce(market.credit, order.command.account, "credit_held", held)
+    return _Scarce(market.credit, Want(order.command.account), "credit_held", held)

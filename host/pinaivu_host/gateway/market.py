@@ -59,7 +59,8 @@ class RunningJobs:
 class Market:
     """One for the whole gateway. `draining` says that no new jobs are taken.
 
-    Requests wait for slots in `capacity`, by model, and for credit that others hold in `credit`, by account.
+    Requests wait for slots in `capacity`, by model and what they need, and for credit that others hold in `credit`, by
+    account.
     """
 
     link: EnclaveLink
