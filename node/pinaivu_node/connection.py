@@ -17,6 +17,10 @@ from pinaivu_shared.errors import PeerError
 from pinaivu_shared.wire.node import MAX_MESSAGE_BYTES, FromGateway, FromNode, decode_from_gateway, encode
 
 CONNECT_SECONDS: Final = 20
+_ADDRESS_ADVICE: Final = (
+    "is its address right? A gateway of several processes has another one for nodes, with a port of its own: ask its "
+    "operator for what --node-listen serves"
+)
 _CLOSE_SECONDS: Final = 2
 _QUEUED_MESSAGES: Final = 16
 _RECEIVE_BYTES: Final = 64 * 1024
@@ -128,7 +132,7 @@ def _refusal(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> st
         return _refusal(rejected)
     status = rejected.status_code
     answered = f"answered {status} {http.client.responses.get(status, '')}".rstrip()
-    advice = "" if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR else "; is its address right?"
+    advice = "" if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR else f"; {_ADDRESS_ADVICE}"
     return f"{answered} where a WebSocket was asked for{advice}"
 
 

@@ -1,22 +1,23 @@
-"""Where the gateway is, from what an operator may write: the URL of its pages, or the one that nodes connect to."""
+"""Where the gateway is, from what an operator may write: the URL of its pages, its API or its nodes."""
 
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from pinaivu_shared.wire.node import NODE_PATH
 
+_API_PATH: Final = "/v1"
 _HTTP: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _WEBSOCKET: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 def http_url(text: str) -> str:
-    """The URL of its pages, without a slash at the end; ValueError for what is neither of both."""
+    """The URL of its pages, without a slash at the end; ValueError for what is none of these."""
     url = _split(text)
     return f"{_HTTP[url.scheme]}://{_place(url)}"
 
 
 def websocket_url(text: str) -> str:
-    """The URL that nodes connect to; ValueError for what is neither of both."""
+    """The URL that nodes connect to; ValueError for what is none of these."""
     url = _split(text)
     return f"{_WEBSOCKET[url.scheme]}://{_place(url)}{NODE_PATH}"
 
@@ -29,4 +30,4 @@ def _split(text: str) -> SplitResult:
 
 
 def _place(url: SplitResult) -> str:
-    return url.netloc + url.path.rstrip("/").removesuffix(NODE_PATH)
+    return url.netloc + url.path.rstrip("/").removesuffix(NODE_PATH).removesuffix(_API_PATH)

@@ -31,7 +31,7 @@ MEANINGS: Final = {
     "engine_unavailable": "declined: the engine failed, did not answer or not in time",
     "invalid_award": "declined: the award did not hold",
     "context_length_exceeded": "declined: the request is longer than the context",
-    "false_decline": "declined as too long what fits the context you quote",
+    "false_decline": "declined as too long what fits the context you quote, as far as it counts",
     "unsupported_request": "declined: the engine cannot do what was asked for; a failure only if another node could",
     "client_disconnected": "the caller left; what was delivered is paid",
     "client_stalled": "the caller stopped reading; what was delivered is paid",

@@ -59,7 +59,7 @@ class StandingQuotes:
     def _wanted(self) -> dict[str, QuoteTerms]:
         sales = self._pool.for_sale(self._configuration)
         unlisted = {name: reason for sale in sales for name, reason in sale.unlisted.items()}
-        self._tell("not listed at these prices", unlisted)
+        self._tell("not quoted, since the market would not buy it", unlisted)
         without_slot = sorted(name for sale in sales for name in sale.without_slot)
         self._tell("no slot left for these models, set more or name fewer", without_slot)
         return {terms.model: terms for sale in sales for terms in sale.terms}

@@ -6,12 +6,16 @@ each "busy" costs the node quality. So the quotes of one engine share its slots:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.terms import Capabilities
+
+_NAMES_SHOWN: Final = 10
+_RENAME: Final = "offer it as NAME=ENGINE'S NAME (--engine-models)"
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +59,7 @@ class QuoteTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForSale(msgspec.Struct, frozen=True):
-    """What to quote, and the models that cannot be: not listed at their prices, with the reason, or without a slot."""
+    """What to quote, and the models that cannot be: those the market does not buy, and why, or without a slot."""
 
     terms: tuple[QuoteTerms, ...]
     unlisted: Mapping[str, str]
@@ -95,13 +99,19 @@ def _why_unlisted(model: str, prices: Prices, configuration: Configuration) -> s
     """Why no quote at these prices can win; empty where the market lists the model, and at no less."""
     listed = configuration.model(model)
     if listed is None:
-        return "the market does not list it"
+        return f"the market does not list it, but {_names(configuration)}: if it is one of them, {_RENAME}"
     compared = (
         ("input", prices.input_price, listed.input_reserve_price),
         ("output", prices.output_price, listed.output_reserve_price),
     )
     above = (f"{name} price {own} is above the list price {most}" for name, own, most in compared if own > most)
     return ", ".join(above)
+
+
+def _names(configuration: Configuration) -> str:
+    names = [terms.model for terms in configuration.models]
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{', '.join(names[:_NAMES_SHOWN])}{more} (GET /v1/pricing)"
 
 
 def _terms(model: ServedModel, tariff: Tariff, slots: int) -> QuoteTerms:

@@ -38,7 +38,7 @@ async def why_lost(answer: bytes) -> str:
         (b"502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", "502 Bad Gateway where a WebSocket was asked for"),
         (
             b"403 No\r\ncontent-length: 2\r\n\r\nno",
-            "403 Forbidden where a WebSocket was asked for; is its address right?",
+            "403 Forbidden where a WebSocket was asked for; is its address right? A gateway of several processes",
         ),
         (b"404 No\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "404 Not Found where"),
         (b"599 Odd\r\ncontent-length: 0\r\n\r\n", "599 where a WebSocket was asked for"),

@@ -148,9 +148,9 @@ async def test_no_quote_is_posted_above_the_list_price(
     async with network(tariff=tariff) as running:
         gateway = await running.connection()
         await gateway.admit()
-        while "not listed at these prices" not in caplog.messages:
+        while "not quoted, since the market would not buy it" not in caplog.messages:
             await trio.lowlevel.checkpoint()
-        (told,) = (one for one in caplog.records if one.getMessage() == "not listed at these prices")
+        (told,) = (one for one in caplog.records if one.getMessage() == "not quoted, since the market would not buy it")
         assert vars(told)["kv"] == {"models": {MODEL: reason}}
         while running.shown[-1].engines[0].unquoted != {MODEL: reason}:
             await trio.lowlevel.checkpoint()

@@ -30,6 +30,8 @@ def load(**given: str) -> NodeSettings:
         ("https://market.example", f"wss://market.example{NODE_PATH}"),
         ("wss://market.example/", f"wss://market.example{NODE_PATH}"),
         ("https://market.example/eu/", f"wss://market.example/eu{NODE_PATH}"),
+        ("https://market.example/v1", f"wss://market.example{NODE_PATH}"),
+        ("https://market.example/eu/v1/", f"wss://market.example/eu{NODE_PATH}"),
         (f"ws://127.0.0.1{NODE_PATH}", f"ws://127.0.0.1{NODE_PATH}"),
     ],
 )

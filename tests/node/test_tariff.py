@@ -40,8 +40,17 @@ def test_the_quotes_of_one_engine_never_promise_more_than_it_has(
 
 def test_models_that_the_market_does_not_buy_take_no_slots() -> None:
     sale = for_sale(served("unheard-of", MODELS[0]), TARIFF, CONFIGURATION)
-    assert sale.unlisted == {"unheard-of": "the market does not list it"}
+    names = ", ".join(MODELS)
+    reason = f"the market does not list it, but {names} (GET /v1/pricing): if it is one of them, offer it as"
+    assert sale.unlisted == {"unheard-of": f"{reason} NAME=ENGINE'S NAME (--engine-models)"}
     assert [terms.slots for terms in sale.terms] == [TARIFF.slots]
+
+
+def test_of_a_market_of_many_models_ten_are_named() -> None:
+    (one, *_) = CONFIGURATION.models
+    many = tuple(msgspec.structs.replace(one, model=f"m{number:02}") for number in range(12))
+    sale = for_sale(served("unheard-of"), TARIFF, msgspec.structs.replace(CONFIGURATION, models=many))
+    assert "m08, m09 and 2 more (GET /v1/pricing)" in sale.unlisted["unheard-of"]
 
 
 def test_a_model_without_a_slot_is_not_quoted_and_said() -> None:
