@@ -5,12 +5,14 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from tests.host.fake_node import Offered, echoing, endless
 from tests.host.keyed import ask, asking, first_piece, listeners, receipt_of, settled, wait_until
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
 from pinaivu_host.store.engine import FILE_NAME
+from pinaivu_host.store.evidence import EvidenceStore
 from pinaivu_host.store.idempotency import KeyStore, KeyUse, place_of
 from pinaivu_shared.wire.link import OpenJob, SettleJob
 
@@ -184,6 +186,18 @@ async def test_an_answer_that_could_not_be_stored_is_served_once_and_never_charg
     assert first.headers["x-request-id"] in body["error"]["message"]
     assert lost.headers["x-should-retry"] == "false"
     assert len(town.enclave.all_of(OpenJob)) == 1
+
+
+async def test_a_database_that_is_lost_inside_a_job_is_503_as_it_is_outside_of_one(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(_evidence: EvidenceStore, _request_id: str) -> None:
+        raise OperationalError("SELECT", {}, ConnectionError("gone"), connection_invalidated=True)
+
+    monkeypatch.setattr(EvidenceStore, "receipt_of_job", lost)
+    await town.node()
+    town.enclave.refused[SettleJob] = "already_settled"
+    check_shape(await ask(town), 503, "server_error", "database_unavailable")
 
 
 async def test_a_key_that_another_process_has_just_begun_is_409_and_to_be_retried(town: Town) -> None:

@@ -34,13 +34,13 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from pinaivu_host.clock import now_ms
+from pinaivu_host.gateway.app import refusal_of
 from pinaivu_host.gateway.delivery import MakeSink
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.error_table import (
     IDEMPOTENCY_CONFLICT,
     IDEMPOTENCY_IN_PROGRESS,
     IDEMPOTENCY_RESULT_LOST,
-    INTERNAL_ERROR,
     TOO_MANY_IDEMPOTENCY_KEYS,
     Header,
 )
@@ -160,9 +160,8 @@ class Idempotency:
             await job.run()
             if not record.transcripts:  # no award: there is nothing that could ever be settled
                 await self._keys.forget(recording.use)
-        except Exception:
-            logger.exception("a job with an idempotency key failed", extra={"kv": {"request_id": request_id}})
-            await recording.fail(ApiError(INTERNAL_ERROR, "something went wrong here; try again with the same key"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the job is told, and it is logged
+            await recording.fail(refusal_of(error, request_id=request_id, route="idempotent job"))
         except asyncio.CancelledError:
             await recording.fail(shutting_down())
             raise
