@@ -8,7 +8,7 @@ from typing import Final
 
 MESSAGES: Final[Mapping[str, str]] = {
     "acceptance_refused": "the node accepted the request in a way that does not hold",
-    "answer_too_long": "the node sent more than an answer may have",
+    "answer_too_long": "the node sent more than an answer of so many tokens can have",
     "busy": "the node was busy, though it had offered a free place",
     "coordinator_unavailable": "the coordinator was lost while the node answered",
     "deadline": "the answer came after its time was over",
