@@ -99,7 +99,10 @@ def _show_key(data_dir: str) -> int:
     from pinaivu_node.keys import load_identity
     from pinaivu_node.settings import default_data_dir
 
-    identity = load_identity(Path(data_dir) if data_dir else default_data_dir())
+    def tell(path: Path) -> None:
+        print(f"pinaivu node: made a new key, for a new node: {path}", file=sys.stderr)
+
+    identity = load_identity(Path(data_dir) if data_dir else default_data_dir(), tell)
     print(json.dumps({"node_id": identity.node_id, "public_key": identity.public_key.hex()}))
     return 0
 

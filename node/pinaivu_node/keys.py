@@ -1,9 +1,11 @@
 """The Ed25519 keys of a node and of its operator: made at the first start, in files that only their owner can read."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pinaivu_shared.errors import CallerError
@@ -40,17 +42,37 @@ def identity_of(key: Ed25519PrivateKey) -> Identity:
     return Identity(key, public_key, node_id_of(public_key))
 
 
-def load_identity(data_dir: Path) -> Identity:
-    """The key in `data_dir`, made there when there is none. CallerError when it cannot be used."""
+def make_folder(data_dir: Path) -> None:
+    """Make a node's folder where it is not there yet. CallerError where it cannot be."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CallerError(f"{data_dir} is a file, where the node's folder is expected (--data-dir)") from None
     except OSError as error:
-        raise CallerError(f"{data_dir}: {error}") from error
-    make_key_file(data_dir / KEY_FILE)
-    return identity_of(read_key_file(data_dir / KEY_FILE))
+        raise CallerError(f"{data_dir}: {error.strerror}") from error
+
+
+def load_identity(data_dir: Path, tell: Callable[[Path], None] = lambda _: None) -> Identity:
+    """The key in `data_dir`; where there is none it is made, and `tell` hears of it. CallerError when it is no use."""
+    make_folder(data_dir)
+    path = data_dir / KEY_FILE
+    if make_key_file(path):
+        tell(path)
+    return identity_of(_read(path, "the node's id and what it earned hang on it, so no other is made"))
 
 
 def load_operator(name: str, path: Path) -> Operator:
     """The operator with the key in this file, made there when there is none. CallerError when it cannot be used."""
     make_key_file(path)
-    return Operator(name, read_key_file(path))
+    return Operator(name, _read(path, "your nodes are known by it, so no other is made"))
+
+
+def _read(path: Path, why: str) -> Ed25519PrivateKey:
+    if path.is_dir():
+        raise CallerError(f"{path} is a folder, where the file of a key is expected")
+    try:
+        return read_key_file(path)
+    except CallerError as error:
+        if not isinstance(error.__cause__, ValueError | TypeError | UnsupportedAlgorithm):
+            raise
+        raise CallerError(f"{path} holds no key that can be read: restore it from a backup; {why}") from error

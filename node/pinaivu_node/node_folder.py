@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pinaivu_node.keys import KEY_FILE, load_identity
+from pinaivu_node.keys import KEY_FILE, load_identity, make_folder
 from pinaivu_node.settings import default_data_dir
 from pinaivu_node.status import NodeStatus, read_status
 from pinaivu_shared.errors import CallerError
@@ -28,11 +28,11 @@ class NodeFolder:
 
         Two with one key would end each other's sessions.
         """
+        make_folder(self.path)
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.path / LOCK_FILE).open("wb")
         except OSError as error:
-            raise CallerError(f"{self.path}: {error}") from error
+            raise CallerError(f"{self.path / LOCK_FILE}: {error.strerror}") from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

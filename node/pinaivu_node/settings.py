@@ -20,6 +20,7 @@ from pinaivu_node.engine_settings import (
 )
 from pinaivu_node.engines.access import EngineSetup
 from pinaivu_node.gateway_url import websocket_url
+from pinaivu_node.setting_errors import told
 from pinaivu_node.tariff import Tariff
 from pinaivu_shared.errors import CallerError
 
@@ -116,13 +117,6 @@ def load_settings(given: Mapping[str, str], file: Path | None) -> NodeSettings:
         values: dict[str, Any] = tomllib.loads(file.read_text("utf-8")) if file is not None else {}
         return NodeSettings.model_validate({**with_underscores(values), **given})
     except ValidationError as error:
-        found = (_told(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors(include_url=False))
-        raise CallerError("; ".join(found)) from error
+        raise CallerError(told(error, NodeSettings.model_fields, EngineSettings.model_fields)) from error
     except (OSError, ValueError) as error:
         raise CallerError(f"configuration file {file}: {error}") from error
-
-
-def _told(field: str, message: str) -> str:
-    """What is wrong with a field, or with several of which the message tells."""
-    said = message.removeprefix("Value error, ")
-    return f"{field}: {said}" if field else said

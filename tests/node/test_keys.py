@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pinaivu_node.keys import KEY_FILE, load_identity
+from pinaivu_node.keys import KEY_FILE, load_identity, load_operator
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.ids import node_id_of
 
@@ -39,9 +39,27 @@ def test_what_is_no_key_is_refused_and_never_replaced(tmp_path: Path, content: b
     path = tmp_path / KEY_FILE
     path.write_bytes(content)
     path.chmod(0o600)
-    with pytest.raises(CallerError):
+    with pytest.raises(CallerError, match=f"^{path} "):
         load_identity(tmp_path)
     assert path.read_bytes() == content
+
+
+def test_a_key_that_cannot_be_read_is_to_come_from_a_backup(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(b"half a ke")
+    (tmp_path / KEY_FILE).chmod(0o600)
+    with pytest.raises(CallerError, match=f"^{tmp_path}/{KEY_FILE} holds no key that can be read: restore it from a"):
+        load_identity(tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_operators_key_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=f"^{tmp_path} is a folder, where the file of a key is expected$"):
+        load_operator("alice", tmp_path)
+
+
+def test_a_file_in_the_place_of_the_nodes_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CallerError, match="file is a file, where the node's folder is expected"):
+        load_identity(tmp_path / "file")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

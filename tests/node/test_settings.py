@@ -86,8 +86,33 @@ def test_the_engines_key_comes_by_file_or_environment_and_is_never_shown(tmp_pat
     ],
 )
 def test_a_wrong_value_is_named_by_its_field(field: str, value: str) -> None:
-    with pytest.raises(CallerError, match=field):
+    with pytest.raises(CallerError, match=f"^(--)?{field.replace('_', '-')}: "):
         load(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("input-price = 0.02", "--input-price: expected whole micro-USDC per million tokens, 1 or more: 20000 is 0.02"),
+        ('operator = "two words"', "--operator: expected 1 to 31 printable ASCII characters, no blanks and no @"),
+        ('slots = "many"', "--slots: expected a whole number from 0 to 65536"),
+        (
+            'oprator = "alice"',
+            "oprator: there is no such setting, did you mean operator?; --operator: missing; it is a",
+        ),
+        ("wholly-unknown = 1", "wholly_unknown: there is no such setting; --operator: missing"),
+        ('[[engines]]\nengine = "echo"\nslotz = 1', "engines.0.slotz: there is no such setting, did you mean slots?"),
+        ('[[engines]]\nengine = "echo"\ninput-price = 0.5', "engines.0.input_price: expected whole micro-USDC"),
+        ('[[engines]]\nengine = "echo"\n[engines.model-slots]\nslots = 0', "engines.0.model_slots.slots: Input should"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_the_operators_words(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(content)
+    kept = {name: value for name, value in NEEDED.items() if name not in {"operator", "input_price"}}
+    with pytest.raises(CallerError) as caught:
+        load_settings(kept, file)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["not toml =", "unknown = 1", "engine-api-key-file = 7"])
@@ -102,13 +127,19 @@ def test_wrong_usage_ends_with_status_2_and_one_line(capsys: pytest.CaptureFixtu
     assert node(["run", "--data-dir", str(tmp_path), "--engine", "echo"]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("pinaivu node: gateway: Field required")
+    assert told.err.startswith("pinaivu node: --gateway: missing; it is a flag, a key of the file or PINAIVU_GATEWAY; ")
     assert told.err.count("\n") == 1
 
 
 def test_the_key_command_shows_the_identity_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert node(["key", "--data-dir", str(tmp_path)]) == 0
-    first = capsys.readouterr().out
+    first = capsys.readouterr()
     assert node(["key", "--data-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == first
-    assert first.startswith('{"node_id": "node_')
+    assert capsys.readouterr() == (first.out, "")
+    assert first.out.startswith('{"node_id": "node_')
+
+
+def test_a_key_that_the_key_command_makes_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A mistyped --data-dir is a node of its own, with an id that nobody knows."""
+    assert node(["key", "--data-dir", str(tmp_path / "typo")]) == 0
+    assert capsys.readouterr().err == f"pinaivu node: made a new key, for a new node: {tmp_path}/typo/node.key\n"
