@@ -4,7 +4,7 @@ Anything that is not on the list would reach a stranger's engine unreviewed; sev
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,13 +12,18 @@ from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.request_kinds import KINDS, ChatRequest, CompletionRequest, EmbeddingRequest, Kind, Request
 from pinaivu_shared.terms import Capability
 
+BLANKS_MAX: Final = 44
+"""Tokens that llama.cpp's grammar lets a model write before wanted JSON: twice two lines and twenty blanks."""
+_JSON: Final = frozenset({"json_object", "json_schema"})
+_LIMITS: Final = ("max_tokens", "max_completion_tokens")
+
 
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A body that may be sent to an engine at `path`, and the most tokens that each of its choices may have.
 
     `top_logprobs` is how many alternatives of each token are wanted, None for no log-probabilities at all. `inputs` is
     how many vectors are wanted, 0 where none are, each of `dimensions` numbers where that is not 0. `trimmed` says that
-    the engine trims what the model writes before its text (`usage`).
+    the engine trims what the model writes before its text (`usage`), and so has a limit that leaves room for it.
     """
 
     path: str
@@ -54,10 +59,12 @@ def engine_request(
     choices = request.n or 1
     if limit < choices:
         raise EngineError("unsupported_request", f"{limit} tokens are too few for {choices} choices")
+    trimmed = False
     if isinstance(request, CompletionRequest):
         limits, content, top_logprobs = {"max_tokens": limit // choices}, _content_of_completion(kept, request), None
     else:
-        limits = dict.fromkeys(("max_tokens", "max_completion_tokens"), limit // choices)
+        trimmed = "timings_per_token" in extras and not _JSON.isdisjoint(request.needs())
+        limits = dict.fromkeys(_LIMITS, limit // choices + trimmed * BLANKS_MAX)
         content = _content_of_chat(kept, capabilities)
         top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
         if top_logprobs is not None:
@@ -70,7 +77,7 @@ def engine_request(
         limit=limit // choices,
         choices=choices,
         top_logprobs=top_logprobs,
-        trimmed="response_format" in body and "timings_per_token" in extras,
+        trimmed=trimmed,
     )
 
 
@@ -79,7 +86,8 @@ def with_json_grammar(request: EngineRequest, grammar: str) -> EngineRequest:
     if not grammar or (request.body.get("response_format") or {}).get("type") != "json_object":
         return request
     body = {name: value for name, value in request.body.items() if name != "response_format"}
-    return msgspec.structs.replace(request, body={**body, "grammar": grammar}, trimmed=False)
+    limits = dict.fromkeys(_LIMITS, request.limit)
+    return msgspec.structs.replace(request, body={**body, **limits, "grammar": grammar}, trimmed=False)
 
 
 def _checked(forwarded: Mapping[str, Any], capabilities: Collection[Capability]) -> tuple[Kind, Request]:

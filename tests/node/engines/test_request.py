@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from pinaivu_node.engines.events import EngineError
-from pinaivu_node.engines.request import EngineRequest, engine_request
+from pinaivu_node.engines.request import BLANKS_MAX, EngineRequest, engine_request, with_json_grammar
 from pinaivu_node.engines.request_kinds import KINDS
 from pinaivu_shared.commitments import FORWARDED_FIELDS
 from pinaivu_shared.terms import Capability
@@ -34,6 +34,22 @@ def test_a_chat_has_the_allowed_fields_and_the_limit_in_both_names() -> None:
         "max_completion_tokens": 7,
         "timings_per_token": True,
     }
+
+
+@pytest.mark.parametrize(("wanted", "room"), [("json_object", BLANKS_MAX), ("json_schema", BLANKS_MAX), ("text", 0)])
+def test_llama_cpp_has_room_for_blanks_before_wanted_json(wanted: str, room: int) -> None:
+    request = asked({**CHAT, "response_format": {"type": wanted}, "n": 2}, limit=14, timings_per_token=True)
+    assert (request.limit, request.body["max_tokens"], request.trimmed) == (7, 7 + room, room > 0)
+    assert asked({**CHAT, "response_format": {"type": wanted}}).body["max_tokens"] == 7
+
+
+def test_a_grammar_takes_the_place_of_a_wanted_json_object_only() -> None:
+    body = {**CHAT, "response_format": {"type": "json_object"}}
+    request = with_json_grammar(asked(body, timings_per_token=True), "root ::= object")
+    assert (request.body["grammar"], request.body["max_tokens"], request.trimmed) == ("root ::= object", 7, False)
+    assert "response_format" not in request.body
+    for other in (asked({**CHAT, "response_format": {"type": "json_schema"}}), asked(CHAT), asked(COMPLETION)):
+        assert with_json_grammar(other, "root ::= object") == other
 
 
 @pytest.mark.parametrize("prompt", ["Once upon", ["Once upon"]])

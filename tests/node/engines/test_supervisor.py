@@ -105,6 +105,21 @@ async def test_the_embedded_engine_keeps_to_a_wanted_format_and_claims_what_it_d
 
 
 @pytest.mark.trio
+async def test_an_answer_by_a_schema_has_its_limit_for_itself() -> None:
+    """llama.cpp lets this model begin with more blanks than it may have tokens."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    body = {"messages": messages, "response_format": wanted, "temperature": 0}
+    async with supervised("embedded") as supervisor:
+        offering = await ready(supervisor)
+        async with offering.engine.answer(asked(offering, body, 4)) as answer:
+            events = [event async for batch in answer for event in batch]
+    assert "".join(one.content for one in events if isinstance(one, Text)).startswith("{")
+    assert events[-1] == Finish("length")
+
+
+@pytest.mark.trio
 async def test_the_log_probabilities_of_a_json_object_are_those_of_its_text() -> None:
     body = {"response_format": {"type": "json_object"}, "logprobs": True, "temperature": 0}
     messages = [{"role": "user", "content": "What is the capital of France?"}]

@@ -14,12 +14,12 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 JSON = {"response_format": {"type": "json_object"}}
 
 
-async def ask(*events: object, **fields: Any) -> tuple[str, Usage]:
+async def ask(*events: object, limit: int = 100, **fields: Any) -> tuple[str, Usage]:
     """What llama.cpp's answer of these events holds, and what is claimed for it."""
     request = engine_request(
         {**CHAT, **fields},
         model="m",
-        limit=100,
+        limit=limit,
         extras={"timings_per_token": True},
         capabilities=("chat", "json_object", "multiple_choices"),
     )
@@ -42,6 +42,15 @@ def after(tokens: int, content: str | None = None, finish: str | None = None, in
 async def test_blanks_that_were_trimmed_off_before_wanted_json_are_not_claimed() -> None:
     events = [after(1), after(26, "{"), after(27, "}"), chunk(finish="stop"), usage(9, 28)]
     assert await ask(*events, **JSON) == ("{}", Usage(9, 3))
+
+
+@pytest.mark.trio
+async def test_blanks_before_wanted_json_take_nothing_of_the_limit() -> None:
+    events = [after(1), after(26, "{"), after(27, "a"), after(28, "b"), after(29, "c"), usage(9, 29)]
+    assert await ask(*events, limit=3, **JSON) == (
+        "{ab",
+        Usage(9, 4),
+    )  # what is beyond is not proved
 
 
 @pytest.mark.trio
