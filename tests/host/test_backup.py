@@ -1,6 +1,7 @@
 """A backup shows one moment of a database in use. Restored, in either kind, it is all there, or nothing is."""
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -309,3 +310,19 @@ def test_a_mistyped_folder_gives_no_backup(
     assert host(["backup", "--database-url", database_url, "--output", str(tmp_path / "backup")]) == 2
     assert "there is no database of a host" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_a_backup_that_cannot_be_written_or_read_is_named_and_not_the_database(
+    source: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    url, absent = source.url.render_as_string(hide_password=False), tmp_path / "nodir" / "backup"
+    assert host(["backup", "--database-url", url, "--output", str(absent)]) == 2
+    assert capsys.readouterr().err == f"pinaivu host: {absent} cannot be written: No such file or directory\n"
+    (tmp_path / "backup").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    empty = tmp_path / "empty"
+    assert host(["restore", "--data-dir", str(empty), "--input", str(tmp_path / "backup")]) == 2
+    assert capsys.readouterr().err == f"pinaivu host: {tmp_path / 'backup'} cannot be read: Permission denied\n"

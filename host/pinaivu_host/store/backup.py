@@ -72,13 +72,17 @@ def write_backup(source: Engine, path: Path) -> Mapping[str, int]:
     The database may be written meanwhile: the backup shows one moment of it.
 
     Raises:
-        CallerError: there is a file already, no host has been at work in the database, or it is of a newer version.
+        CallerError: there is a file already, or none can be made; no host has been at work in the database, or it is
+            of a newer version.
 
     """
     if path.exists():
         raise CallerError(f"{path} is there already: a backup replaces no other")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    partial.touch(mode=0o600, exist_ok=False)
+    try:
+        partial.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise CallerError(f"{path} cannot be written: {error.strerror}") from error
     try:
         counts = _write(source, partial)
         _sync(partial)

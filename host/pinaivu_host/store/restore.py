@@ -63,6 +63,10 @@ def _opened(path: Path) -> Iterator[Connection]:
     """Read only: looking at a file changes nothing beside it either."""
     if not path.is_file():
         raise CallerError(f"there is no file {path}")
+    try:
+        path.open("rb").close()  # SQLite does not say why it cannot open a file
+    except OSError as error:
+        raise CallerError(f"{path} cannot be read: {error.strerror}") from error
     address = f"{path.absolute().as_uri()}?mode=ro"
     engine = create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(address, uri=True), poolclass=NullPool, hide_parameters=True
