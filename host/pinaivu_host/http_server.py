@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,9 @@ class GatewayServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
+        """Say nothing: uvicorn would name the socket between host and workers, which nobody else connects to."""
 
 
 def make_server(app: ASGIApp, edge: EdgeSettings, *, unix_socket: Path | None = None) -> GatewayServer:

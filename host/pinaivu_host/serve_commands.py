@@ -104,12 +104,14 @@ def serve(options: argparse.Namespace) -> int:
     configure_logging(options.log_level)
     settings, edge = _host_settings(options), _edge_settings(options)
     workers = _number(options.workers, "workers")
+    if workers < 1:
+        raise CallerError(f"--workers {workers}: at least one process speaks HTTP")
     if (workers > 1) != bool(options.node_listen):
         raise CallerError("--node-listen goes with --workers above 1, and they with it")
     listener = _listen(options.listen, "listen")
 
     async def main() -> None:
-        if workers <= 1:
+        if workers == 1:
             await serve_alone(Host(settings), listener, edge)
             return
         with _listen(options.node_listen, "node-listen") as for_nodes:

@@ -24,6 +24,7 @@ async def serve(host: Host, listener: socket.socket, edge: EdgeSettings) -> None
     server = make_server(host.app, edge)
     stopping = heed_signals(edge)
     await host.start()
+    logger.info("listening", extra={"kv": {"listen": address_of(listener)}})
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await first_of(stopping, [serving])
@@ -32,6 +33,12 @@ async def serve(host: Host, listener: socket.socket, edge: EdgeSettings) -> None
         await serving
     finally:
         await host.stop()
+
+
+def address_of(listener: socket.socket) -> str:
+    """HOST:PORT of a listening socket, with the port that it got."""
+    name, port, *_ = listener.getsockname()
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def heed_signals(edge: EdgeSettings, *, on_hangup: Callable[[], None] | None = None) -> asyncio.Event:

@@ -4,6 +4,7 @@ Ending goes from the outside in: workers take no more, jobs end, workers end, th
 """
 
 import asyncio
+import logging
 import signal
 import socket
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pinaivu_host.edge import EdgeSettings
 from pinaivu_host.host import Host
 from pinaivu_host.http_server import make_server
-from pinaivu_host.server import first_of, heed_signals
+from pinaivu_host.server import address_of, first_of, heed_signals
 from pinaivu_host.workers.job_server import JobServer
 from pinaivu_host.workers.pool import WorkerPool, private_folder, sockets_in
 from pinaivu_host.workers.settings import WorkerSettings
 
+logger = logging.getLogger(__name__)
 EVERYBODY: tuple[str, ...] = ("*",)
 """Whoever reaches the host's own socket is a worker, and says who its caller is."""
 
@@ -60,6 +62,8 @@ async def serve_with_workers(
             asyncio.create_task(outer.serve(sockets=[listeners.nodes]), name="the nodes' socket"),
         ]
         pool.start()
+        places = {"listen": address_of(listeners.callers), "node_listen": address_of(listeners.nodes)}
+        logger.info("listening", extra={"kv": places})
         try:
             await first_of(stopping, serving)
             pool.signal(signal.SIGTERM)
