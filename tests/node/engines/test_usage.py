@@ -11,7 +11,7 @@ from pinaivu_node.engines.request import engine_request
 from .scripted import chunk, serving, streamed, usage
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
-JSON = {"response_format": {"type": "json_object"}}
+JSON: dict[str, Any] = {"response_format": {"type": "json_object"}}
 
 
 async def ask(*events: object, limit: int = 100, **fields: Any) -> tuple[str, Usage]:
