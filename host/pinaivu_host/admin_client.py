@@ -44,6 +44,9 @@ class AdminClient:
             raise CallerError(
                 f"--url {url[:200]!r}: the admin key would travel in the clear; use https, or a tunnel to 127.0.0.1"
             )
+        if self._folder.endswith("/v1"):
+            right = url[:200].rstrip("/").removesuffix("/v1")
+            raise CallerError(f"--url {url[:200]!r}: expected the host's URL without /v1, such as {right}")
         self._encrypted, self._admin_key = parts.scheme == "https", admin_key
 
     def get(self, path: str) -> Answer:
@@ -69,6 +72,8 @@ class AdminClient:
             connection.request(method, f"{self._folder}/admin/v1{path}", body=body, headers=headers)
             answered = connection.getresponse()
             content = answered.read(ANSWER_BYTES_MAX + 1)
+        except ssl.SSLError as error:
+            raise OverloadedError(f"{self._host}{_explained(error)}") from error
         except (OSError, http.client.HTTPException) as error:
             raise OverloadedError(f"{self._host}: {str(error) or type(error).__name__}") from error
         finally:
@@ -80,6 +85,15 @@ class AdminClient:
             trusted = ssl.create_default_context()
             return http.client.HTTPSConnection(self._host, self._port, timeout=ANSWER_LIMIT_S, context=trusted)
         return http.client.HTTPConnection(self._host, self._port, timeout=ANSWER_LIMIT_S)
+
+
+def _explained(error: ssl.SSLError) -> str:
+    """OpenSSL takes an answer without TLS for one of another version of it."""
+    if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}:
+        return (
+            " answers without TLS: --url begins with http:// for a host on this machine that has no --tls-certificate"
+        )
+    return f": {error}"
 
 
 def _is_loopback(host: str) -> bool:

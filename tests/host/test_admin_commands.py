@@ -35,6 +35,9 @@ class Desk:
         assert ADMIN_KEY not in out + self.err
         return out
 
+    def said(self) -> str:
+        return self._capsys.readouterr().err
+
     async def json(self, program: str, command: str, *arguments: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (await self.run(program, command, *arguments, "--json")).splitlines()]
 
@@ -194,6 +197,19 @@ async def test_a_host_that_is_not_there_is_said(desk: Desk, town: Town) -> None:
     await desk.run("accounts", "list", status=2)
     assert "127.0.0.1: [Errno 111] Connection refused" in desk.err
     await town.open_host()
+
+
+@pytest.mark.anyio
+async def test_https_to_a_host_without_tls_is_said_with_what_to_change(desk: Desk, town: Town) -> None:
+    place = ["--url", f"https://127.0.0.1:{town.port}", "--admin-key-file", str(desk.key_file)]
+    assert await asyncio.to_thread(accounts, ["list", *place]) == 2
+    assert "127.0.0.1 answers without TLS: --url begins with http:// for a host on this machine" in desk.said()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "https://market.example/folder/v1/"])
+def test_a_url_with_v1_is_refused_with_the_one_to_give(url: str) -> None:
+    with pytest.raises(CallerError, match=f"without /v1, such as {url.partition('/v1')[0]}$"):
+        AdminClient(url, "k" * 16)
 
 
 @pytest.mark.parametrize(

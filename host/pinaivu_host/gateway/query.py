@@ -58,19 +58,32 @@ class Query:
             raise wrong_parameter(name, "must be the id of an API key, such as key_0123456789abcdef")
         return value
 
-    def number(self, name: str, *, least: int = 0, most: int) -> int | None:
-        """A whole number, or None; ApiError for anything else."""
+    def number(self, name: str, *, least: int = 0, most: int, of: str = "") -> int | None:
+        """A whole number, or None; ApiError, which says what it is a number `of`, for anything else."""
         text = self._values.get(name)
         if text is None:
             return None
         short = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
         if not short or not least <= int(text) <= most:
-            raise wrong_parameter(name, f"must be a whole number from {least} to {most}")
+            raise wrong_parameter(name, f"must be {of}a whole number from {least} to {most}")
         return int(text)
 
     def time_s(self, name: str) -> int | None:
         """Seconds since 1970, or None."""
-        return self.number(name, most=TIME_S_MAX)
+        return self.number(name, most=TIME_S_MAX, of="seconds since 1970, ")
+
+    def period_s(self, start: str, end: str) -> tuple[int | None, int | None]:
+        """Two such times, of which the second, where both are given, is the later one."""
+        start_s, end_s = self.time_s(start), self.time_s(end)
+        if start_s is not None and end_s is not None:
+            check_later(start, start_s, end, end_s)
+        return start_s, end_s
+
+
+def check_later(start: str, start_s: int, end: str, end_s: int) -> None:
+    """ApiError, for the end, of a period without a second in it."""
+    if start_s >= end_s:
+        raise wrong_parameter(end, f"must be after {start}: {end_s} is not after {start_s}")
 
 
 def wrong_parameter(name: str, reason: str) -> ApiError:

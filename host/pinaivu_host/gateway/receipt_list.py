@@ -42,7 +42,7 @@ class ReceiptList:
 
 
 def _filter(query: Query) -> ReceiptFilter:
-    since_s, until_s = query.time_s("since"), query.time_s("until")
+    since_s, until_s = query.period_s("since", "until")
     return ReceiptFilter(
         since_ms=None if since_s is None else since_s * 1000,
         until_ms=None if until_s is None else until_s * 1000,

@@ -16,7 +16,7 @@ from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.authentication import authenticate
 from pinaivu_host.gateway.http_answer import NO_STORE, response_start, send_json
 from pinaivu_host.gateway.pricing import CURRENCY
-from pinaivu_host.gateway.query import TIME_S_MAX, Query, wrong_parameter
+from pinaivu_host.gateway.query import TIME_S_MAX, Query, check_later, wrong_parameter
 from pinaivu_host.store.accounts import Accounts
 from pinaivu_host.store.usage import GROUPINGS, DayUsage, Grouping, Usage
 from pinaivu_shared.money import decimal_usdc
@@ -99,8 +99,7 @@ def period_of(query: Query, *, now_s: int) -> Period:
     page_s = _page_start_s(query.text("page"))
     if start_s is None:
         start_s = page_s if page_s is not None else max(0, _day_start_s(end_s - 1) - (limit - 1) * _DAY_S)
-    if start_s >= end_s:
-        raise wrong_parameter("end_time", f"must be after start_time: {end_s} is not after {start_s}")
+    check_later("start_time", start_s, "end_time", end_s)
     first_s = start_s if page_s is None else page_s
     if not start_s <= first_s < end_s:
         raise wrong_parameter("page", "is of another period")
