@@ -233,7 +233,7 @@ async def test_a_stream_that_broke_has_status_200_and_says_so_as_its_outcome(
         assert "node_failed" in [line async for line in lines][-2]
     (line,) = await ended(log, CHAT)
     assert (line["status"], line["outcome"]) == (200, "node_failed")
-    assert await value(town, "jobs_total", outcome="failed", reason="engine_unavailable") == 1
+    assert await value(town, "jobs_total", outcome="failed", reason="node_failed") == 1
 
 
 @pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}], ids=["plain", "keyed"])

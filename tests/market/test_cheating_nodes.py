@@ -72,7 +72,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "stall-before-first-token": instead("timeout"),
     "stall-mid-stream": Verdict(status=504, outcome="failed", reason="timeout"),
     "stall-before-proof": caught("no_proof"),
-    "endless-stream": Verdict(status=504, outcome="failed", reason="timeout"),
+    "endless-stream": caught("answer_too_long"),
     "garbage": instead("node_disconnected"),
     "half-frame": instead("timeout"),
     "endless-fragments": instead("node_disconnected"),

@@ -82,4 +82,4 @@ class EndlessStream(Cheat):
         await wire.send(message)
         self.tell("cheated", message.request_id)
         while message.request_id not in self.cancelled:
-            await wire.send(Delta(message.request_id, "and so on "))
+            await wire.send(Delta(message.request_id, "and so on " * 1_000))
