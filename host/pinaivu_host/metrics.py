@@ -18,7 +18,7 @@ NONE: Final = "none"
 REASONS: Final = frozenset({
     *get_args(DeclineReason),
     "acceptance_refused", "answer_too_long", "coordinator_unavailable", "no_proof", "node_disconnected", "node_failed",
-    "overflow", "protocol_violation", "timeout", "abandoned", "host_restarted",
+    "overflow", "protocol_violation", "timeout", "abandoned", "deadline", "host_restarted",
     "client_disconnected", "client_stalled", "shutting_down",
     "credit_limit", "empty_answer", "false_decline", "invalid_proof", "not_accepted", "nothing_delivered", "prompt_cut",
     "response_mismatch", "stopped_at_once", "usage_absurd", "usage_cut", "usage_missing", "usage_recounted",
