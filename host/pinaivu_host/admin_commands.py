@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pinaivu_shared.errors import CallerError, PinaivuError
-from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch
+from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch, parse_command
 
 if TYPE_CHECKING:
     from pinaivu_host.admin_client import AdminClient, Answer
@@ -51,7 +51,7 @@ def accounts(arguments: list[str]) -> int:
     add_flag(deposit, "reference", default="", text="your own name for it, under which it counts once; one is made up")
     add_flag(deposit, "fund", default="deposits", text="`deposits` was paid in, `promotions` is a gift")
     runs = {"create": _create_account, "show": _show_account, "list": _list_accounts, "deposit": _deposit}
-    return _run("accounts", parser.parse_args(arguments), runs)
+    return _run("accounts", parse_command(parser, arguments), runs)
 
 
 def keys(arguments: list[str]) -> int:
@@ -81,7 +81,7 @@ def keys(arguments: list[str]) -> int:
     revoke = _add_command(commands, "revoke", "take a key out of use for good")
     revoke.add_argument("key", metavar="KEY", help="the key's id, key_…; never the key itself")
     runs = {"create": _create_key, "list": _list_keys, "change": _change_key, "revoke": _revoke}
-    return _run("keys", parser.parse_args(arguments), runs)
+    return _run("keys", parse_command(parser, arguments), runs)
 
 
 def _add_limits(parser: argparse.ArgumentParser, otherwise: str) -> None:

@@ -8,7 +8,7 @@ from pinaivu_host import operator_commands as operator
 from pinaivu_host import serve_commands as serving
 from pinaivu_host.flag_file import read_flag_file
 from pinaivu_shared.errors import CallerError, PinaivuError
-from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch
+from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch, parse_command
 
 USAGE = 2
 KMS_POLICY = """\
@@ -31,7 +31,7 @@ def host(arguments: list[str]) -> int:
     database.add_restore(commands)
     database.add_rebuild(commands)
     _add_kms_policy(commands.add_parser("kms-policy", help="print the policy of the KMS key", description=KMS_POLICY))
-    options = parser.parse_args(arguments)
+    options = parse_command(parser, arguments)
     runs = {
         "serve": serving.serve,
         "create-key": _create_key,

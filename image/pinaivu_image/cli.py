@@ -11,7 +11,7 @@ import sys
 from pinaivu_image.command_line import INTERRUPTED, NOT_GIVEN, UNUSABLE, say
 from pinaivu_image.errors import BuildError, MirrorError
 from pinaivu_shared.errors import CallerError, UnreadableError
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import add_flag, add_switch, parse_command
 from pinaivu_shared.report import printable
 
 
@@ -23,7 +23,7 @@ def image(arguments: list[str]) -> int:
         add(commands)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot spell must not end the command with status 1
         sys.stdout.reconfigure(errors="backslashreplace")
-    chosen = parser.parse_args(arguments)
+    chosen = parse_command(parser, arguments)
     try:
         status: int = chosen.run(chosen)
     except (BuildError, MirrorError) as error:

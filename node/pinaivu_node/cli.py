@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pinaivu_shared.errors import CallerError, UnreadableError
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import add_flag, add_switch, parse_command
 
 _USAGE: Final = 2
 _NOT_GIVEN: Final = ""
@@ -50,7 +50,7 @@ def node(arguments: list[str]) -> int:
     key = commands.add_parser("key", help="show the node's id and public key, made at the first use")
     add_flag(key, "data-dir", default=_NOT_GIVEN, text=_FLAGS["data-dir"])
     _add_operator_commands(commands)
-    chosen = parser.parse_args(arguments)
+    chosen = parse_command(parser, arguments)
     try:
         return _command(chosen)
     except (CallerError, UnreadableError) as error:

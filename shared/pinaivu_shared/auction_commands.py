@@ -6,7 +6,7 @@ from pinaivu_shared.auction_explanation import Explanation, explain, read_transc
 from pinaivu_shared.auction_report import explanation_fields, explanation_lines
 from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
 from pinaivu_shared.evidence_files import judge, read_evidence
-from pinaivu_shared.flags import add_switch
+from pinaivu_shared.flags import add_switch, parse_command
 
 
 def auction(arguments: list[str]) -> int:
@@ -18,7 +18,7 @@ def auction(arguments: list[str]) -> int:
         "transcript", metavar="TRANSCRIPT", help="file with a transcript or a whole bundle, - for standard input"
     )
     add_switch(explaining, "json", text="print one object")
-    chosen = parser.parse_args(arguments)
+    chosen = parse_command(parser, arguments)
     return judge(
         lambda: _explained(chosen.transcript), as_json=chosen.json, fields=explanation_fields, lines=explanation_lines
     )

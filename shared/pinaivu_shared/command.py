@@ -5,9 +5,24 @@ import importlib.util
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 USAGE = 2
+SUMMARIES = {
+    "verify": "verify a receipt's bundle, offline",
+    "attestation": "show or judge an attestation document, or write the trust file for a service",
+    "auction": "explain who won an auction and at what price, from its transcript",
+    "dev": "a whole network on this machine, which stays up",
+    "demo": "one request, one receipt, one refusal, and an end",
+    "node": "offer an engine's models in a market",
+    "host": "serve the API beside an enclave; backups, the first key",
+    "accounts": "accounts and their credit, at a running host",
+    "keys": "API keys of an account, at a running host",
+    "image": "build the enclave's image, measure and compare it",
+    "enclave": "the program inside the enclave",
+    "simulator": "single parts of a simulated network, dishonest ones too",
+}
+"""A line of help for each of our commands, in the order in which people are shown them."""
 UNHEARD = 141
 """As a shell has it for a program that ended by SIGPIPE: nobody reads on (`… | head`)."""
 
@@ -50,12 +65,19 @@ def _named() -> int:
         print(f"pinaivu {importlib.metadata.version('pinaivu')}")  # noqa: T201 - what was asked for
         return 0
     if name in {"-h", "--help"}:
-        print("usage: pinaivu COMMAND …\n       pinaivu --version\n\ncommands: " + ", ".join(sorted(commands)))  # noqa: T201 - the help text
+        print(f"usage: pinaivu COMMAND …\n       pinaivu --version\n\ncommands:\n{_listed(commands)}")  # noqa: T201 - the help text
         return 0 if len(sys.argv) > 1 else USAGE
     if name not in commands:
         print(f"pinaivu: no command {name!r}; there are {', '.join(sorted(commands))}", file=sys.stderr)  # noqa: T201
         return USAGE
     return _run(commands[name], arguments)
+
+
+def _listed(commands: Collection[str]) -> str:
+    """A line each, those of other packages at the end; `pinaivu COMMAND --help` says more."""
+    first = [name for name in SUMMARIES if name in commands]
+    names = [*first, *sorted(set(commands) - set(first))]
+    return "\n".join(f"  {name:11}  {SUMMARIES.get(name, '')}".rstrip() for name in names)
 
 
 def _installed() -> dict[str, importlib.metadata.EntryPoint]:

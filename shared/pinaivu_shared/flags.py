@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import sys
 from typing import Final
 
+USAGE: Final = 2
 NOT_GIVEN: Final = "(not given)"
 """The default of a flag whose empty value is somebody's empty variable, and not the same as leaving it out."""
 
@@ -19,6 +21,14 @@ def add_flag(parser: argparse.ArgumentParser, name: str, *, default: str | None,
     value = os.environ.get(variable, default)
     shown = f"{text} [{variable}]" if default in {None, "", NOT_GIVEN} else f"{text} (default {default}) [{variable}]"
     parser.add_argument(f"--{name}", default=value, required=value is None, help=shown.replace("%", "%%"))
+
+
+def parse_command(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """What was given to a program whose first argument is a command; its help, which lists them, where none was."""
+    if not arguments:
+        parser.print_help(sys.stderr)
+        raise SystemExit(USAGE)
+    return parser.parse_args(arguments)
 
 
 def add_switch(parser: argparse.ArgumentParser, name: str, *, text: str) -> None:

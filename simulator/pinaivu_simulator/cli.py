@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from pinaivu_shared.errors import PinaivuError
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import add_flag, add_switch, parse_command
 from pinaivu_shared.logs import configure_logging
 from pinaivu_simulator.ports import PORT_MAX, free_port
 
@@ -71,7 +71,7 @@ def simulator(arguments: list[str]) -> int:
     add_flag(kms, "policy", default=None, text="file with the key policy; while there is none, nobody is let in")
     add_flag(kms, "log-level", default="info", text="debug, info, warning or error")
     _add_dishonest_parts(commands)
-    chosen = parser.parse_args(arguments)
+    chosen = parse_command(parser, arguments)
     configure_logging(chosen.log_level)
     if chosen.part == "cheating-node":
         return _cheat(parser, chosen)

@@ -1,5 +1,6 @@
 """`pinaivu` itself: whoever stops reading its output ends it without a word, and without a verdict."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -100,3 +101,22 @@ def test_without_any_output_a_command_still_has_its_status(plugin: Path) -> None
     command = f"exec {sys.executable} -m pinaivu_shared.command loud >&- 2>&-"
     ended = subprocess.run(["/bin/sh", "-c", command], env=environment(plugin), check=False)
     assert ended.returncode == 0
+
+
+def pinaivu(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pinaivu_shared.command", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_has_a_line_about_each_command() -> None:
+    installed = {point.name for point in importlib.metadata.entry_points(group="pinaivu.commands")}
+    listed = pinaivu("--help").stdout.partition("commands:\n")[2].splitlines()
+    assert {line.split()[0] for line in listed} == installed
+    assert all(len(line.split()) > 2 for line in listed), listed
+
+
+@pytest.mark.parametrize("program", ["node", "host", "keys", "accounts", "auction", "image", "simulator"])
+def test_a_program_without_its_command_lists_those_there_are(program: str) -> None:
+    ended = pinaivu(program)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == pinaivu(program, "--help").stdout
