@@ -79,10 +79,10 @@ def _quotes(status: NodeStatus, report: NodeReport) -> RenderableType:
         return Text("no quote stands")
     table = Table(title="quotes, in micro-USDC per million tokens", title_justify="left", title_style="")
     table.add_column("model")
-    for heading in ("input", "output", "slots", "running", "expires in"):
+    for heading in ("input", "output", "slots", "context", "running", "expires in"):
         table.add_column(heading, justify="right")
     for quote in report.quotes:
-        numbers = (quote.input_price, quote.output_price, quote.slots, quote.running)
+        numbers = (quote.input_price, quote.output_price, quote.slots, quote.context_length, quote.running)
         left = span(quote.expires_ms - report.reported_ms)
         table.add_row(Text(printable(quote.model)), *map(str, numbers), left)
     return table

@@ -14,6 +14,8 @@ MAX_CONFIGURATION_BYTES: Final = 60_000
 """A configuration is a log leaf, and those end at 65,535 bytes."""
 MAX_NODES: Final = 2_000
 """So many bids at their longest still fit, as a transcript, into one frame of the enclave link."""
+CONTEXT_LENGTH_MAX: Final = 10_000_000
+"""No configuration has a longer context for a model, in tokens."""
 
 Platform = Literal["nitro", "simulator", "qemu"]
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
@@ -26,12 +28,17 @@ Origin = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9./:-]{0,200}\Z")
 
 
 class ModelTerms(CanonicalStruct, frozen=True):
-    """One model of the market: its list prices, and how long its answers are taken to be before any were seen."""
+    """One model of the market: its list prices, and how long its answers are taken to be before any were seen.
+
+    `context_length_max`, in tokens, bounds what a quote's context counts for: without it a node's own word would decide
+    how long an answer may be, and so what it is paid and what of a customer's credit it holds.
+    """
 
     model: Name
     input_reserve_price: Reserve
     output_reserve_price: Reserve
     expected_completion_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    context_length_max: Annotated[int, msgspec.Meta(ge=1, le=CONTEXT_LENGTH_MAX)]
 
 
 class JobLimits(CanonicalStruct, frozen=True):

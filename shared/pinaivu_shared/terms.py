@@ -198,12 +198,16 @@ Order = Deposit | Payout
 
 
 class ReportedQuote(CanonicalStruct, frozen=True):
-    """One of the node's quotes in force, and how many of its jobs run under the model now."""
+    """One of the node's quotes in force, and how many of its jobs run under the model now.
+
+    `context_length` is what the quote's counts for: no more than the configuration's `context_length_max`.
+    """
 
     model: Name
     input_price: PositivePrice
     output_price: PositivePrice
     slots: Slots
+    context_length: TokenCount
     running: Natural
     expires_ms: Natural
 

@@ -79,11 +79,13 @@ class DataDirectory:
 
     def _refuse_older_versions(self) -> None:
         """Their logs have leaves that the enclave of today does not take."""
-        was = None
+        was, written = None, self.configuration.read_bytes() if self.configuration.exists() else None
         if (self.folder / "vault.secret").exists():
             was = "before KMS"
-        elif self.configuration.exists() and b'"operator_key"' not in self.configuration.read_bytes():
+        elif written is not None and b'"operator_key"' not in written:
             was = "before credit was in the enclave"
+        elif written is not None and b'"context_length_max"' not in written:
+            was = "before the market bounded contexts"
         if was is not None:
             raise CallerError(f"{self.folder} is of a version {was}, which cannot go on: use another --data-dir")
 

@@ -22,6 +22,9 @@ OUTPUT_RESERVE_PRICE: Final = 120_000
 BASE_INPUT_PRICE: Final = 20_000
 BASE_OUTPUT_PRICE: Final = 60_000
 
+LONG_CONTEXT: Final = 131_072
+"""The context of the echo engine, in tokens, and of most open models at their longest."""
+
 NO_KMS: Final = KmsTerms(
     key_arn="arn:aws:kms:local-1:000000000000:key/00000000-0000-0000-0000-000000000000", tls_root="00"
 )
@@ -50,6 +53,7 @@ def market_configuration(  # noqa: PLR0913 - what differs between markets
     platform: Platform = "simulator",
     kms: KmsTerms = NO_KMS,
     periods: Periods = USUAL_PERIODS,
+    context_length_max: int = LONG_CONTEXT,
 ) -> bytes:
     """Canonical configuration bytes; every model at the same list price, in micro-USDC per million tokens."""
     terms = [
@@ -58,6 +62,7 @@ def market_configuration(  # noqa: PLR0913 - what differs between markets
             input_reserve_price=INPUT_RESERVE_PRICE,
             output_reserve_price=OUTPUT_RESERVE_PRICE,
             expected_completion_tokens=256,
+            context_length_max=context_length_max,
         )
         for model in sorted(set(models))
     ]

@@ -16,15 +16,16 @@ import trio
 
 from pinaivu_host.kms_policy import key_policy
 from pinaivu_node.engines.access import EMBEDDED_TOKENIZER
-from pinaivu_node.engines.choice import EchoChoice, EmbeddedChoice, parse_engine
-from pinaivu_shared.configuration import KmsTerms
+from pinaivu_node.engines.choice import EchoChoice, EmbeddedChoice, UrlChoice, parse_engine
+from pinaivu_node.engines.embedded_server import SLOT_CONTEXT
+from pinaivu_shared.configuration import CONTEXT_LENGTH_MAX, KmsTerms
 from pinaivu_shared.errors import CallerError
 from pinaivu_shared.key_file import public_bytes
 from pinaivu_shared.wire.ports import KMS_PORT
 from pinaivu_simulator.data_directory import DataDirectory, write_private
 from pinaivu_simulator.enrolment import enrol_simulated
 from pinaivu_simulator.kms.folder import KmsFolder
-from pinaivu_simulator.market import Periods, market_configuration, node_prices
+from pinaivu_simulator.market import LONG_CONTEXT, Periods, market_configuration, node_prices
 from pinaivu_simulator.nsm import ROLE, SIMULATED_MEASUREMENTS
 from pinaivu_simulator.ports import free_port
 from pinaivu_simulator.supervisor import Part, run_once
@@ -170,7 +171,7 @@ async def running_network(plan: NetworkPlan) -> AsyncIterator[Network]:
 @asynccontextmanager
 async def _started(plan: NetworkPlan, data: DataDirectory, lock: int) -> AsyncIterator[Network]:
     models = await _models_of(plan.engine)
-    _configure(data, models, plan.periods)
+    _configure(data, models, plan)
     data.admin_key()
     await _keep_api_key(data)
     with tempfile.TemporaryDirectory(prefix="pinaivu-") as sockets:
@@ -190,12 +191,19 @@ async def _started(plan: NetworkPlan, data: DataDirectory, lock: int) -> AsyncIt
                 nursery.cancel_scope.cancel()
 
 
-def _configure(data: DataDirectory, models: list[str], periods: Periods) -> None:
+def _configure(data: DataDirectory, models: list[str], plan: NetworkPlan) -> None:
     """What an operator does before the first start: write the configuration, put the policy for it on the KMS key."""
     kms = KmsFolder(data.folder)
     terms = KmsTerms(key_arn=kms.key_arn, tls_root=kms.tls_root.hex())
     operator_key = public_bytes(data.operator_key())
-    configuration = market_configuration(data.origin(), models, operator_key=operator_key, kms=terms, periods=periods)
+    configuration = market_configuration(
+        data.origin(),
+        models,
+        operator_key=operator_key,
+        kms=terms,
+        periods=plan.periods,
+        context_length_max=context_of(plan.engine),
+    )
     write_private(data.configuration, configuration)
     policy = key_policy(SIMULATED_MEASUREMENTS, configuration, role=ROLE, administrator=None)
     write_private(data.kms_policy, json.dumps(policy).encode())
@@ -207,6 +215,17 @@ def _configure(data: DataDirectory, models: list[str], periods: Periods) -> None
 def _none_waits(answer: httpx.Response) -> bool:
     """Whether every order of the operator is in the log or refused."""
     return all(order["state"] != "pending" for order in answer.json()["orders"])
+
+
+def context_of(engine: str) -> int:
+    """The context that the engine has, in tokens; one of the developer's own keeps whatever it has."""
+    match parse_engine(engine):
+        case EmbeddedChoice():
+            return SLOT_CONTEXT
+        case EchoChoice():
+            return LONG_CONTEXT
+        case UrlChoice():
+            return CONTEXT_LENGTH_MAX
 
 
 def _tokenizers(engine: str) -> list[str]:

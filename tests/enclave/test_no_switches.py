@@ -39,7 +39,7 @@ def test_the_configuration_has_these_keys_and_no_other() -> None:
         Configuration: "version platform origin kms models fee_bps operator_key nodes jobs metering quote_lifetime_ms"
         " max_nodes max_open_jobs witnesses quorum",
         KmsTerms: "key_arn tls_root",
-        ModelTerms: "model input_reserve_price output_reserve_price expected_completion_tokens",
+        ModelTerms: "model input_reserve_price output_reserve_price expected_completion_tokens context_length_max",
         NodeTerms: "prior_bps probation_slots suspension_ms statement_period_ms",
         JobLimits: "attempts first_token_ms duration_ms",
         MeteringLimits: "completion_allowance template_allowance recount_tolerance_bps",

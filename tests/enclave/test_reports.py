@@ -114,7 +114,13 @@ def test_only_a_registered_session_has_a_report(market: Market, cheap: Node, ses
 
 def test_a_competitor_that_bids_next_to_nothing_makes_no_report_unreadable() -> None:
     """At the highest reserve price that a configuration takes the bare margin would be no number of canonical JSON."""
-    terms = ModelTerms(model=MODEL, input_reserve_price=2**40, output_reserve_price=2**40, expected_completion_tokens=1)
+    terms = ModelTerms(
+        model=MODEL,
+        input_reserve_price=2**40,
+        output_reserve_price=2**40,
+        expected_completion_tokens=1,
+        context_length_max=2048,
+    )
     market = Market(models=(terms,))
     Node(market, "next-to-nothing").register().quote(1, 1)
     node = Node(market, "a").register().quote(2**40, 2**40)

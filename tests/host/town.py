@@ -32,8 +32,20 @@ CONFIGURATION = Configuration(
     origin="test.example/log",
     kms=NO_KMS,
     models=(
-        ModelTerms(model="m", input_reserve_price=20_000, output_reserve_price=60_000, expected_completion_tokens=100),
-        ModelTerms(model="a/b:1", input_reserve_price=1, output_reserve_price=1, expected_completion_tokens=100),
+        ModelTerms(
+            model="m",
+            input_reserve_price=20_000,
+            output_reserve_price=60_000,
+            expected_completion_tokens=100,
+            context_length_max=100_000,
+        ),
+        ModelTerms(
+            model="a/b:1",
+            input_reserve_price=1,
+            output_reserve_price=1,
+            expected_completion_tokens=100,
+            context_length_max=100_000,
+        ),
     ),
     fee_bps=1000,
     operator_key=OPERATOR_KEY.public_key().public_bytes_raw().hex(),

@@ -58,6 +58,7 @@ def test_parts_that_outlive_their_supervisor_keep_the_folder_and_are_named(tmp_p
     [
         ("vault.secret", b"", "is of a version before KMS"),
         ("configuration.json", b'{"version":1,"kms":{}}', "is of a version before credit was in the enclave"),
+        ("configuration.json", b'{"operator_key":""}', "is of a version before the market bounded contexts"),
     ],
 )
 def test_a_folder_of_an_older_version_is_refused(tmp_path: Path, name: str, content: bytes, why: str) -> None:

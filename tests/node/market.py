@@ -75,7 +75,13 @@ CONFIGURATION = Configuration(
     origin="pinaivu.test/log",
     kms=NO_KMS,
     models=tuple(
-        ModelTerms(model=name, input_reserve_price=1000, output_reserve_price=2000, expected_completion_tokens=100)
+        ModelTerms(
+            model=name,
+            input_reserve_price=1000,
+            output_reserve_price=2000,
+            expected_completion_tokens=100,
+            context_length_max=8192,
+        )
         for name in MODELS
     ),
     fee_bps=0,

@@ -43,7 +43,13 @@ HEARD = HeardReport(
         ),
         quotes=(
             ReportedQuote(
-                model=MODEL, input_price=20_000, output_price=60_000, slots=4, running=1, expires_ms=NOW_MS + 61_000
+                model=MODEL,
+                input_price=20_000,
+                output_price=60_000,
+                slots=4,
+                context_length=8192,
+                running=1,
+                expires_ms=NOW_MS + 61_000,
             ),
         ),
     ),

@@ -91,6 +91,13 @@ def test_a_model_that_is_served_and_not_quoted_is_shown_with_the_reason() -> Non
     ]
 
 
+def test_a_quote_is_shown_with_the_context_that_it_counts_for() -> None:
+    lines = [line.split() for line in shown(status()).replace("┃", " ").replace("│", " ").splitlines()]
+    headings = lines[lines.index(["quotes,", "in", "micro-USDC", "per", "million", "tokens"]) + 2]
+    place = headings.index("context")
+    assert [line[place] for line in lines if line[:1] == [MODEL]] == ["8192"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -38,6 +38,17 @@ def test_what_is_wrong_is_named(change: dict[str, object], said: str) -> None:
         canonical_configuration(json.dumps({**json.loads(RAW), **change}).encode())
 
 
+@pytest.mark.parametrize("length", [None, 0, 10_000_001, 4096.0])
+def test_a_model_has_a_context_that_somebody_decided_on(length: object) -> None:
+    configuration = json.loads(RAW)
+    (model,) = configuration["models"]
+    del model["context_length_max"]
+    if length is not None:
+        model["context_length_max"] = length
+    with pytest.raises(VerificationError, match="context_length_max"):
+        canonical_configuration(json.dumps(configuration).encode())
+
+
 def test_a_key_that_stands_twice_is_refused() -> None:
     with pytest.raises(VerificationError, match="twice"):
         canonical_configuration(RAW.replace(b'"fee_bps":500', b'"fee_bps":500,"fee_bps":501'))

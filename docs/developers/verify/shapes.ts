@@ -77,6 +77,7 @@ const configuration = object({
   }),
   models: list(object({
     model: name, input_reserve_price: price, output_reserve_price: price, expected_completion_tokens: whole(1, 1e6),
+    context_length_max: whole(1, 1e7),
   }), 1, 1000),
   nodes: object({
     prior_bps: whole(1, 10_000), probation_slots: whole(1, 65_536),

@@ -64,7 +64,7 @@ class AwardOffice:
             award=award,
             signed_award=sign_as_enclave("award", encode(award), self._keys.receipt),
             public_key=self._state.nodes[award.node_id].public_key,
-            context_length=found.winner.quote.context_length,
+            context_length=self._book.context_length(found.winner.quote),
             shortened=found.limits.shortened,
             transcript=found.raw,
             bids=len(found.transcript.bids),
@@ -92,7 +92,8 @@ class AwardOffice:
         job.transcript, job.bids = found.raw, len(found.transcript.bids)
         job.signed_award = sign_as_enclave("award", encode(job.award), self._keys.receipt)
         job.public_key = self._state.nodes[job.award.node_id].public_key
-        job.context_length, job.shortened = found.winner.quote.context_length, found.limits.shortened
+        job.context_length = self._book.context_length(found.winner.quote)
+        job.shortened = found.limits.shortened
         job.failed = (*job.failed, failed)
         return job
 
@@ -126,7 +127,7 @@ class AwardOffice:
         """Full limits where the account can pay for them, smaller ones for the last of its credit."""
         full = full_limits(
             request,
-            context_length=winner.quote.context_length,
+            context_length=self._book.context_length(winner.quote),
             template_allowance=self._configuration.metering.template_allowance,
         )
         ledger, fee_bps = self._state.ledger, self._configuration.fee_bps

@@ -50,7 +50,7 @@ class ProofTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An award that did not lead to an answer, why, and the context length that its node quoted."""
+    """An award that did not lead to an answer, why, and what the context length that its node quoted counts for."""
 
     node_id: str
     reason: str

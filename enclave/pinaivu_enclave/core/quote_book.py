@@ -89,7 +89,8 @@ class QuoteBook:
         able = [(one, node) for one, node in present if set(needs).issubset(one.quote.capabilities)]
         if not able:
             return Ineligible("no_capable_node")
-        fitting = [(one, node) for one, node in able if one.quote.context_length > prompt_tokens]
+        bound = self._context_length_max(model)
+        fitting = [(one, node) for one, node in able if min(one.quote.context_length, bound) > prompt_tokens]
         if not fitting:
             return Ineligible("context_length_exceeded")
         free = [one for one, node in fitting if self._has_free_slot(one.quote, allowed=node.slots)]
@@ -102,6 +103,10 @@ class QuoteBook:
     def standing(self, model: str, node_id: str) -> StandingQuote:
         """The quote that won; it stands, because the auction just ran over it."""
         return self._quotes[model][node_id]
+
+    def context_length(self, quote: Quote) -> int:
+        """What a quote's context counts for, in tokens: as with its slots, no more than the market allows."""
+        return min(quote.context_length, self._context_length_max(quote.model))
 
     def running(self, node_id: str, model: str) -> int:
         """How many jobs of this model the node has now, by the enclave's own count."""
@@ -123,6 +128,11 @@ class QuoteBook:
         self._running_in_all[node_id] -= 1
         if not self._running_in_all[node_id]:
             del self._running_in_all[node_id]
+
+    def _context_length_max(self, model: str) -> int:
+        terms = self._configuration.model(model)
+        assert terms is not None, "quotes and jobs are refused for models that are not listed"
+        return terms.context_length_max
 
     def _has_free_slot(self, quote: Quote, *, allowed: int) -> bool:
         return (

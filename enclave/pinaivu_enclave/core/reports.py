@@ -48,6 +48,7 @@ class ReportOffice:
                 input_price=quote.input_price,
                 output_price=quote.output_price,
                 slots=quote.slots,
+                context_length=self._book.context_length(quote),
                 running=self._book.running(node_id, quote.model),
                 expires_ms=quote.expires_ms,
             )
