@@ -134,6 +134,7 @@ class Host:
             queue_s=settings.queue_ms / 1000,
             metrics=Metrics(terms.model for terms in configuration.models),
             limits=make_rate_limits(self._database, configuration, queue_ms=settings.queue_ms),
+            context_lengths={terms.model: terms.context_length_max for terms in configuration.models},
             recounter=settings.recounter,
         )
         self.idempotency: Final = Idempotency(self.market, KeyStore(self._database))
@@ -195,7 +196,7 @@ class Host:
         market = self.market
         asking = Asking(self.jobs, self.accounts, market.metrics, max_body_bytes=self.settings.max_body_bytes)
         pricing = Pricing(self._configuration)
-        models = Models(self.nodes, self.first_quotes, self.accounts, pricing)
+        models = Models(self.nodes, self.first_quotes, self.accounts, pricing, market.context_lengths)
         usage = Usage(self._database)
         receipts = Receipts(market.evidence, self.journal, self.accounts)
         return [

@@ -21,7 +21,7 @@ async def test_models_are_those_that_nodes_offer_right_now(town: Town) -> None:
     node = await town.node(models=("m", "a/b:1"))
     listed = (await client.get("/v1/models")).json()["data"]
     assert [one["id"] for one in listed] == ["a/b:1", "m"]
-    assert all(list(one) == ["id", "object", "created", "owned_by", "pricing"] for one in listed)
+    assert all(list(one) == ["id", "object", "created", "owned_by", "context_length", "pricing"] for one in listed)
     assert all(one["created"] > 10**9 for one in listed)
     assert (await client.get("/v1/models/a/b:1")).json() == listed[0]
     assert (await client.get("/v1/models/a%2Fb%3A1")).json() == listed[0]

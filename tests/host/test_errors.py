@@ -121,6 +121,8 @@ async def test_what_is_beyond_every_context_is_400_and_names_its_parameter(
     await town.node()
     answer = await town.client().post(path, json={"model": "m", param: content})
     body = check_shape(answer, 400, "invalid_request_error", "context_length_exceeded")
+    assert "at most 100000 tokens: the request has 900" in body["error"]["message"]
+    assert "bytes, some 2250" in body["error"]["message"]
     assert body["error"]["param"] == param
 
 

@@ -27,6 +27,14 @@ async def test_prices_are_shown_without_a_key_and_beside_each_model(town: Town) 
     assert (await town.client().get("/v1/models/m")).json()["pricing"] == prices["m"]
 
 
+async def test_a_model_is_shown_with_the_context_that_counts_here(town: Town) -> None:
+    await town.node(models=("m", "a/b:1"))
+    models = (await town.client().get("/v1/models")).json()["data"]
+    lengths = {terms.model: terms.context_length_max for terms in CONFIGURATION.models}
+    assert {one["id"]: one["context_length"] for one in models} == lengths
+    assert (await town.client().get("/v1/models/m")).json()["context_length"] == lengths["m"]
+
+
 async def test_a_key_with_a_list_of_models_is_shown_those_of_its_list(town: Town) -> None:
     await town.node(models=("m", "a/b:1"))
     for listed, expected in ((None, ["a/b:1", "m"]), (["m", "unknown"], ["m"]), (["unknown"], [])):

@@ -12,6 +12,7 @@ from tests.host.fake_node import Offered, breaking
 from tests.host.shape import check_shape
 from tests.host.town import Town
 
+from pinaivu_host.gateway.responses.answer import read_response
 from pinaivu_shared.wire.link import OpenJob
 from pinaivu_shared.wire.node import ToolCallDelta
 
@@ -253,3 +254,12 @@ async def test_what_chats_call_otherwise_is_named_with_what_to_use_and_its_absen
     body = (await respond(town, max_tokens=5)).json()
     assert body["error"]["message"] == "there is no max_tokens here: use max_output_tokens"
     assert (await respond(town, max_tokens=None, n=1, response_format=None, stop=[])).status_code == 200
+
+
+def test_what_a_model_refused_to_say_reaches_a_node_as_text() -> None:
+    refused = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}
+    forwarded = read_response({"model": "m", "input": [refused, {"role": "user", "content": "why?"}]}).forwarded
+    assert forwarded["messages"] == [
+        {"role": "assistant", "content": [{"type": "text", "text": "no"}]},
+        {"role": "user", "content": "why?"},
+    ]

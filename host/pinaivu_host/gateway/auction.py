@@ -12,7 +12,6 @@ from pinaivu_host.capacity import Capacity, Want
 from pinaivu_host.errors import CommandRefusedError
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.error_table import (
-    CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     CREDIT_HELD,
     INSUFFICIENT_CREDIT,
@@ -22,7 +21,7 @@ from pinaivu_host.gateway.error_table import (
 )
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.market import Market
-from pinaivu_host.gateway.order import Order, unknown_model
+from pinaivu_host.gateway.order import Order, too_long, unknown_model
 from pinaivu_shared.wire.link import Awarded, JobRefused, RefusedReason, Result
 
 logger = logging.getLogger(__name__)
@@ -95,10 +94,10 @@ async def _try(market: Market, order: Order) -> Awarded | _Scarce:
             return _credit(market, order)
         case _:
             market.metrics.refused(result.reason if isinstance(result, JobRefused) else "")
-            raise _refusal(result, order)
+            raise _refusal(result, order, market.context_lengths.get(order.command.model))
 
 
-def _refusal(result: Result, order: Order) -> ApiError:
+def _refusal(result: Result, order: Order, context_length: int | None) -> ApiError:
     """What the caller is told where waiting does not help."""
     model = order.command.model
     match result:
@@ -109,8 +108,7 @@ def _refusal(result: Result, order: Order) -> ApiError:
         case JobRefused(reason="no_capable_node"):
             return _incapable(order)
         case JobRefused(reason="context_length_exceeded"):
-            message = "this is longer than the context of every node that offers the model"
-            return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.names.content)
+            return too_long(order, context_length)
         case _:
             return ApiError(NO_NODE_AVAILABLE, f"no node offers {model!r} right now, try again")
 

@@ -55,7 +55,7 @@ UNSUPPORTED_IMAGE_URL: Final = ErrorKind(
 CONTEXT_LENGTH_EXCEEDED: Final = ErrorKind(
     400, _REQUEST, "context_length_exceeded",
     when="What `param` names is longer than the context of every node that offers the model.",
-    do="Shorten it, or ask another model.",
+    do="Shorten it, or ask another model: `GET /v1/models` has their `context_length`.",
 )
 MISSING_API_KEY: Final = ErrorKind(
     401, "authentication_error", "missing_api_key", (("www-authenticate", "Bearer"),),

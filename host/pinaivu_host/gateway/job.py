@@ -24,7 +24,6 @@ from pinaivu_host.gateway.auction import hold_auction
 from pinaivu_host.gateway.delivery import CallerStalledError, Sink
 from pinaivu_host.gateway.departure import CallerLeftError, Departure
 from pinaivu_host.gateway.error_table import (
-    CONTEXT_LENGTH_EXCEEDED,
     COORDINATOR_UNAVAILABLE,
     NODE_FAILED,
     TIMEOUT,
@@ -33,7 +32,7 @@ from pinaivu_host.gateway.error_table import (
 from pinaivu_host.gateway.errors import ApiError, shutting_down
 from pinaivu_host.gateway.failures import message_of
 from pinaivu_host.gateway.market import Market
-from pinaivu_host.gateway.order import Order
+from pinaivu_host.gateway.order import Order, too_long
 from pinaivu_host.gateway.rate_limits import Admission
 from pinaivu_host.gateway.settlement import Ending, Settlement
 from pinaivu_shared.receipt import Receipt
@@ -91,7 +90,7 @@ class Job:
             except AttemptFailedError as failed:
                 awarded = await self._next_award(awarded, failed.reason, otherwise=_no_answer(failed.reason))
             except DeclinedError as declined:  # the caller's mistake, if every node says so
-                mistake = _callers_mistake(declined.decline, self._order)
+                mistake = _callers_mistake(declined.decline, self._order, self._market)
                 awarded = await self._next_award(awarded, declined.decline.reason, otherwise=mistake)
             except AnswerBrokenError as broken:
                 await self._settle_broken(attempt, broken.reason)
@@ -168,10 +167,9 @@ async def _computed(answer: Answer, compute: Callable[[], _Result]) -> _Result:
     return await asyncio.to_thread(compute) if answer.text_bytes > LARGE_ANSWER_BYTES else compute()
 
 
-def _callers_mistake(decline: Decline, order: Order) -> ApiError:
+def _callers_mistake(decline: Decline, order: Order, market: Market) -> ApiError:
     if decline.reason == "context_length_exceeded":
-        message = "this is longer than the model's context"
-        return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.names.content)
+        return too_long(order, market.context_lengths.get(order.command.model))
     return ApiError(UNSUPPORTED_PARAMETER, "the node's engine does not support this request")
 
 

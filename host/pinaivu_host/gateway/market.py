@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,7 +61,7 @@ class Market:
     """One for the whole gateway. `draining` says that no new jobs are taken.
 
     Requests wait for slots in `capacity`, by model and what they need, and for credit that others hold in `credit`, by
-    account.
+    account. `context_lengths` are, by model, the most tokens that count of a node's context (the configuration's).
     """
 
     link: EnclaveLink
@@ -72,6 +73,7 @@ class Market:
     queue_s: float
     metrics: Metrics
     limits: RateLimits
+    context_lengths: Mapping[str, int]
     recounter: Recounter = NO_RECOUNTS
     jobs: RunningJobs = field(default_factory=RunningJobs)
     draining: bool = False

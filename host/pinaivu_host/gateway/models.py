@@ -1,6 +1,6 @@
 """`GET /v1/models` and `/v1/models/{id}`: what nodes offer right now, in OpenAI's shape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -21,11 +21,20 @@ class Models:
     """The models for which a standing quote exists, sorted; `created` is when the first was ever posted.
 
     A key with a list of models is shown those of its list.
-    `pricing`, which OpenAI does not have, is what `/v1/pricing` says of the model.
+    `pricing` and `context_length`, which OpenAI does not have, are what `/v1/pricing` says of the model, and the most
+    tokens that count here of a node's context; a node's own may be shorter, and only the enclave sees its quote.
     """
 
-    def __init__(self, nodes: NodeConnections, first_quotes: FirstQuotes, accounts: Accounts, pricing: Pricing) -> None:
+    def __init__(
+        self,
+        nodes: NodeConnections,
+        first_quotes: FirstQuotes,
+        accounts: Accounts,
+        pricing: Pricing,
+        context_lengths: Mapping[str, int],
+    ) -> None:
         self._nodes, self._first_quotes, self._accounts, self._pricing = nodes, first_quotes, accounts, pricing
+        self._context_lengths = context_lengths
 
     async def list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """All of them."""
@@ -51,7 +60,7 @@ class Models:
     def _shown(self, model: str) -> dict[str, object]:
         created_s = self._first_quotes.first_s(model)
         shown = {"id": model, "object": "model", "created": created_s, "owned_by": "pinaivu"}
-        return {**shown, "pricing": self._pricing.of(model)}
+        return {**shown, "context_length": self._context_lengths.get(model), "pricing": self._pricing.of(model)}
 
     @staticmethod
     async def _send(scope: Scope, send: Send, shown: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from pinaivu_host.clock import now_ms
 from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
-from pinaivu_host.gateway.error_table import INVALID_VALUE, MODEL_NOT_FOUND
+from pinaivu_host.gateway.error_table import CONTEXT_LENGTH_EXCEEDED, INVALID_VALUE, MODEL_NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError, Detail
 from pinaivu_host.gateway.validation import INTEGER_MAX
 from pinaivu_host.store.accounts import Caller
@@ -19,6 +19,8 @@ from pinaivu_shared.wire.link import OpenJob
 
 MODEL_NAME_MAX: Final = 255
 TOKENS_MAX: Final = 2**31
+BYTES_PER_TOKEN: Final = 4
+"""Rough length of a token, for people, as the enclave's auctions take it."""
 STEPS_MAX: Final = 16
 STEP_CHARACTERS_MAX: Final = 100
 
@@ -102,6 +104,16 @@ def _out_of_range(path: Path) -> ApiError:
     reason = f"Integers must be between -{INTEGER_MAX} and {INTEGER_MAX}, as RFC 8785 has them; larger ones can be text"
     loc = ("body", *(step[:STEP_CHARACTERS_MAX] if isinstance(step, str) else step for step in path[:STEPS_MAX]))
     return ApiError(INVALID_VALUE, f"{param}: {reason}", param=param, detail=(Detail(loc, reason, "int_range"),))
+
+
+def too_long(order: Order, context_length: int | None) -> ApiError:
+    """The error for a request that no context holds; `context_length` is the most that the market counts of one."""
+    command = order.command
+    size = f"the request has {command.request_bytes} bytes, some {command.request_bytes // BYTES_PER_TOKEN} tokens"
+    limit = f", and its answer up to {command.max_tokens}" if command.max_tokens else ""
+    context = f"the context of {command.model!r}" + (f", at most {context_length} tokens" if context_length else "")
+    message = f"this is longer than {context}: {size}{limit}"
+    return ApiError(CONTEXT_LENGTH_EXCEEDED, message, param=order.ask.names.content)
 
 
 def unknown_model(model: str) -> ApiError:

@@ -70,12 +70,16 @@ class ModelPricing(Answer):
 
 
 class Model(Answer):
-    """A model that at least one node offers right now."""
+    """A model that at least one node offers right now.
+
+    Of a node's context no more than `context_length` tokens count; a node's own may be shorter.
+    """
 
     id: str
     object: Literal["model"]
     created: Seconds
     owned_by: Literal["pinaivu"]
+    context_length: Count | None
     pricing: ModelPricing | None
 
 
