@@ -110,7 +110,10 @@ class Accept(NodeMessage, frozen=True):
 
 
 class Decline(NodeMessage, frozen=True):
-    """Node: I will not run this award. `context_length_exceeded` and `unsupported_request` are the caller's mistake."""
+    """Node: I will not run this award. `context_length_exceeded` and `unsupported_request` are the caller's mistake.
+
+    It answers an offer: after the first token it is a failure, whatever the reason.
+    """
 
     request_id: RequestId
     reason: DeclineReason
