@@ -5,10 +5,13 @@
 // prints one JSON object and exits 0 (valid), 1 (not valid, `check` says why) or 2 (there is nothing to judge).
 
 import { readFileSync } from "node:fs";
-import { choicesOf } from "./verify/answer.ts";
-import { parseTrust, verifyBundle } from "./verify/bundle.ts";
+import { choicesOf, endpointOf } from "./verify/answer.ts";
+import { parseTrust, verifyBundle, type Opened } from "./verify/bundle.ts";
 import { parseUnambiguous, type Json } from "./verify/canonical.ts";
 import { Refused } from "./verify/shapes.ts";
+
+const UNSIGNED = "what the node was given: it signed nothing of its work, and is paid nothing";
+const SEVERAL = "what the node was given: several endpoints take such a request; RESPONSE tells which was asked";
 
 class Unreadable extends Error {}
 
@@ -37,19 +40,23 @@ function readRequest(file: string): Json {
   return request;
 }
 
+const readAnswer = (text: string): Opened => ({ choices: choicesOf(text), endpoint: endpointOf(text) });
+
 function main([bundleFile, trustFile, requestFile, responseFile]: string[]): number {
   try {
     if (bundleFile === undefined || trustFile === undefined) throw new Unreadable("usage: BUNDLE TRUST [REQUEST [RESPONSE]]");
     const trust = readable(() => parseTrust(readText(trustFile)));
     const written = readable(() => readBundle(bundleFile));
-    const opened = {
+    const opened: Opened = {
       ...(requestFile !== undefined && { request: readable(() => readRequest(requestFile)) }),
-      ...(responseFile !== undefined && { choices: readable(() => choicesOf(readText(responseFile))) }),
+      ...(responseFile !== undefined && readable(() => readAnswer(readText(responseFile)))),
     };
     const { receipt, inclusion, opened: commitments } = verifyBundle(written, trust, opened);
+    const compared = opened.request === undefined || commitments.includes("forwarded");
     console.log(JSON.stringify({
       valid: true, request_id: receipt.request_id, node_id: receipt.node_id, model: receipt.model,
       charge_amount: receipt.charge_amount, log_index: Number(inclusion.index), opened_commitments: commitments,
+      ...(!compared && { not_compared: receipt.node_proof === "" ? UNSIGNED : SEVERAL }),
     }));
     return 0;
   } catch (error) {

@@ -11,12 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pinaivu_shared.errors import UnreadableError
+from pinaivu_shared.forwarding import Endpoint
 from pinaivu_shared.json_fields import Fields, complaint, fields_of, kind_of, list_of, place_of, text_of
 from pinaivu_shared.response_events import check_told
 from pinaivu_shared.sse import assemble_choices
 
 Choices = list[dict[str, Any]]
 _ENDED: Final = ("response.completed", "response.incomplete")
+_ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "chat.completion": "chat",
+    "text_completion": "completions",
+    "list": "embeddings",
+    "response": "responses",
+}
 _SHOWN: Final = ("choices", "data", "output")
 _COMPLETE: Final = ("stop", "tool_calls")
 _INCOMPLETE: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -44,6 +51,20 @@ def choices_of_stream(events: Iterable[dict[str, Any]]) -> Choices:
     if not choices:
         raise UnreadableError("answer: the stream has no end of a response, and no choices")
     return choices
+
+
+def endpoint_of_answer(answer: Mapping[str, Any]) -> Endpoint:
+    """Which endpoint gives an answer of this shape; of one whose choices were read."""
+    return _ENDPOINTS[answer.get("object", "chat.completion")]
+
+
+def endpoint_of_stream(events: Iterable[Mapping[str, Any]]) -> Endpoint:
+    """The same of the events of a stream."""
+    told = list(events)
+    if any(event.get("type") in _ENDED for event in told):
+        return "responses"
+    parts = (part for chunk in told for part in chunk.get("choices", ()))
+    return "completions" if any("text" in part for part in parts) else "chat"
 
 
 def finish_reason_of(response: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Offline verification of a receipt: the bundle and its ten checks (DESIGN section 10).
+"""Offline verification of a receipt: the bundle and its eleven checks (DESIGN section 10).
 
 Each failure is a VerificationError whose `check` says which piece of evidence does not hold.
 """
@@ -15,10 +15,12 @@ from pinaivu_shared.configuration import Configuration
 from pinaivu_shared.epoch import VerifiedEpoch, verify_epoch_archived
 from pinaivu_shared.errors import UnreadableError, VerificationError
 from pinaivu_shared.evidence_json import parse_evidence
+from pinaivu_shared.forwarding import Endpoint
 from pinaivu_shared.ids import digest_of, node_id_of
 from pinaivu_shared.log.proof import VerifiedInclusion, verify_proof
 from pinaivu_shared.manifest import KeyManifest
 from pinaivu_shared.money import amount_owed, charge_on, parse_usdc
+from pinaivu_shared.own_copies import OwnRequest, check_answer, check_request
 from pinaivu_shared.receipt import Receipt, verify_receipt
 from pinaivu_shared.second_score import Transcript, verify_transcript
 from pinaivu_shared.signed import Signed, load_node_key, verify_node
@@ -55,7 +57,10 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A receipt that holds. `opened` names the commitments that were opened with the caller's own request or answer."""
+    """A receipt that holds. `opened` names the commitments that were opened with the caller's own request or answer.
+
+    They are of the whole "request", of what of it the node was given ("forwarded"), and of the "response".
+    """
 
     receipt: Receipt
     epoch: VerifiedEpoch
@@ -83,12 +88,15 @@ def verify_bundle(
     *,
     request: Any = None,  # noqa: ANN401 - any JSON value
     choices: list[dict[str, Any]] | None = None,
+    endpoint: Endpoint | None = None,
 ) -> VerifiedBundle:
     """Check the evidence in this order and return what is proven; the first failure raises VerificationError.
 
     1 attestation document and image, 2 manifest, configuration, platform and log keys, 3 receipt signature,
     4 epoch named by the receipt, 5 transcript run again, 6 auction on the receipt, 7 payment, 8 node proof,
-    9 inclusion in the log, 10 commitments, where the caller's `request` body or answer `choices` are given.
+    9 inclusion in the log; where the caller's `request` body or answer `choices` are given, 10 commitments, 11 model,
+    what the node was given, and bounds on the tokens. `endpoint` is which one was asked, as the answer's shape tells
+    (`answers`); without it nothing is claimed of what the node was given for a body that several endpoints take.
     """
     document = _base64(bundle.attestation, check="attestation document")
     epoch = verify_epoch_archived(document, encode(bundle.manifest), encode(bundle.configuration), trust=trust)
@@ -97,10 +105,18 @@ def verify_bundle(
     _check_epoch(receipt, epoch, document)
     transcript = _check_transcript(receipt, encode(bundle.transcript), epoch.configuration)
     _check_payment(receipt, epoch.configuration)
-    _check_node_proof(receipt, bundle.node_proof)
+    proof = _check_node_proof(receipt, bundle.node_proof)
     inclusion = _check_inclusion(receipt, leaf, bundle.proof, trust)
-    opened = _open_commitments(receipt, bundle.opening, request, choices)
-    return VerifiedBundle(receipt=receipt, epoch=epoch, transcript=transcript, inclusion=inclusion, opened=opened)
+    salt = _salt(bundle.opening, needed=request is not None or choices is not None)
+    opened = _open_commitments(receipt, salt, request, choices)
+    limits = epoch.configuration.metering
+    if request is not None and check_request(receipt, proof, limits, OwnRequest(request, endpoint, salt)):
+        opened.insert(1, "forwarded")
+    if choices is not None:
+        check_answer(receipt, limits, choices)
+    return VerifiedBundle(
+        receipt=receipt, epoch=epoch, transcript=transcript, inclusion=inclusion, opened=tuple(opened)
+    )
 
 
 def _check_epoch(receipt: Receipt, epoch: VerifiedEpoch, document: bytes) -> None:
@@ -153,11 +169,11 @@ def _check_payment(receipt: Receipt, configuration: Configuration) -> None:
         raise VerificationError("charge", f"{receipt.charge_amount} is not payment plus fee, {charge} micro-USDC")
 
 
-def _check_node_proof(receipt: Receipt, found: NodeProof | None) -> None:
+def _check_node_proof(receipt: Receipt, found: NodeProof | None) -> Proof | None:
     if (found is None) != (receipt.node_proof == ""):
         raise VerificationError("node proof", "bundle and receipt disagree on whether there is one")
     if found is None:
-        return
+        return None
     signed = Signed(_base64(found.payload, check="node proof"), _base64(found.signature, check="node proof"))
     if digest_of(signed.payload) != receipt.node_proof:
         raise VerificationError("node proof", "is not the one whose digest the receipt carries")
@@ -170,6 +186,7 @@ def _check_node_proof(receipt: Receipt, found: NodeProof | None) -> None:
         receipt.request_id,
     ):
         raise VerificationError("node proof", "is by another node or for another request")
+    return proof
 
 
 def _check_inclusion(receipt: Receipt, leaf: bytes, proof: str, trust: TrustFile) -> VerifiedInclusion:
@@ -188,17 +205,20 @@ def _check_inclusion(receipt: Receipt, leaf: bytes, proof: str, trust: TrustFile
     return inclusion
 
 
+def _salt(opening: Opening | None, *, needed: bool) -> bytes:
+    if opening is not None:
+        return bytes.fromhex(opening.salt)
+    if needed:
+        raise VerificationError("commitment", "this bundle has no salt: only the owner's bundle opens commitments")
+    return b""
+
+
 def _open_commitments(
     receipt: Receipt,
-    opening: Opening | None,
+    salt: bytes,
     request: Any,  # noqa: ANN401 - any JSON value
     choices: list[dict[str, Any]] | None,
-) -> tuple[str, ...]:
-    if request is None and choices is None:
-        return ()
-    if opening is None:
-        raise VerificationError("commitment", "this bundle has no salt: only the owner's bundle opens commitments")
-    salt = bytes.fromhex(opening.salt)
+) -> list[str]:
     opened = []
     if request is not None:
         if request_commitment(request, salt) != receipt.request_commitment:
@@ -208,7 +228,7 @@ def _open_commitments(
         if response_commitment(choices, salt) != receipt.response_commitment:
             raise VerificationError("response commitment", "does not open with this answer and salt")
         opened.append("response")
-    return tuple(opened)
+    return opened
 
 
 def _base64(text: str, *, check: str) -> bytes:

@@ -7,12 +7,17 @@ import argparse
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.evidence_files import judge, read_evidence
 from pinaivu_shared.flags import add_flag, add_switch
 from pinaivu_shared.report import report_lines
+
+if TYPE_CHECKING:
+    from pinaivu_shared.answers import Choices
+    from pinaivu_shared.forwarding import Endpoint
+    from pinaivu_shared.receipt import Receipt
 
 NOT_GIVEN = "(not given)"
 """A flag that was left out; an empty one is somebody's empty variable, and is refused."""
@@ -69,8 +74,9 @@ def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
     trust = parse_trust(read_evidence(chosen.trust, MAX_TRUST_BYTES))
     bundle = parse_bundle(read_evidence(chosen.bundle, MAX_BUNDLE_BYTES))
     request = None if chosen.request is NOT_GIVEN else _read_request(chosen.request)
-    choices = None if chosen.response is NOT_GIVEN else _read_choices(chosen.response)
-    verified = verify_bundle(bundle, trust, request=request, choices=choices)
+    endpoint, choices = (None, None) if chosen.response is NOT_GIVEN else _read_answer(chosen.response)
+    verified = verify_bundle(bundle, trust, request=request, choices=choices, endpoint=endpoint)
+    compared = request is None or "forwarded" in verified.opened
     receipt = verified.receipt
     return {
         "valid": True,
@@ -89,6 +95,7 @@ def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
         "log_size": verified.inclusion.size,
         "epoch": verified.epoch.manifest.epoch,
         "opened_commitments": list(verified.opened),
+        **({} if compared else {"not_compared": _why_not_compared(receipt)}),
         "not_proven": "that the node ran the weights it named",
     }
 
@@ -188,8 +195,14 @@ def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
     return request
 
 
-def _read_choices(name: str) -> list[dict[str, Any]]:
-    from pinaivu_shared.answers import choices_of_answer, choices_of_stream
+def _why_not_compared(receipt: "Receipt") -> str:
+    if not receipt.node_proof:
+        return "what the node was given: it signed nothing of its work, and is paid nothing"
+    return "what the node was given: several endpoints take such a request; --response tells which was asked"
+
+
+def _read_answer(name: str) -> "tuple[Endpoint, Choices]":
+    from pinaivu_shared.answers import choices_of_answer, choices_of_stream, endpoint_of_answer, endpoint_of_stream
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
     from pinaivu_shared.canonical import parse_json
     from pinaivu_shared.sse import data_events
@@ -198,8 +211,12 @@ def _read_choices(name: str) -> list[dict[str, Any]]:
     try:
         text = content.decode()
         if text.lstrip(" \t\r\n").startswith(("data:", "event:", ":")):
-            return choices_of_stream(data_events(text))
-        return choices_of_answer(parse_json(text))
+            events = list(data_events(text))
+            choices = choices_of_stream(events)
+            return endpoint_of_stream(events), choices
+        answer = parse_json(text)
+        choices = choices_of_answer(answer)
+        return endpoint_of_answer(answer), choices
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error}") from error
 

@@ -14,6 +14,15 @@ from tests.clients.weather import ARGUMENTS, TOOL
 from tests.network.conftest import Description, http
 
 FUNCTIONS: Any = [{"type": "function", **TOOL["function"]}]
+CHAT_TOOLS: Any = [TOOL]
+FORM: Any = {"format": {"type": "text"}}
+HISTORY: Any = [
+    {"role": "user", "content": [{"type": "input_text", "text": "What is the weather?"}]},
+    {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "call_1", "output": "Sunny."},
+    {"role": "assistant", "content": [{"type": "output_text", "text": "It is sunny.", "annotations": []}]},
+    {"role": "user", "content": [{"type": "input_text", "text": "And"}, {"type": "input_text", "text": TEXT}]},
+]
 Ask = Callable[[openai.OpenAI], Any]
 CASES: dict[str, Ask] = {
     "chat": lambda client: client.chat.completions.with_streaming_response.create(
@@ -21,6 +30,9 @@ CASES: dict[str, Ask] = {
     ),
     "chat stream": lambda client: client.chat.completions.with_streaming_response.create(
         model="echo", messages=[{"role": "user", "content": TEXT}], n=2, logprobs=True, stream=True
+    ),
+    "chat with a call": lambda client: client.chat.completions.with_streaming_response.create(
+        model="caller", messages=[{"role": "user", "content": ARGUMENTS}], tools=CHAT_TOOLS, max_tokens=500
     ),
     "completion": lambda client: client.completions.with_streaming_response.create(model="echo", prompt=TEXT, n=2),
     "completion stream": lambda client: client.completions.with_streaming_response.create(
@@ -34,6 +46,9 @@ CASES: dict[str, Ask] = {
     ),
     "response": lambda client: client.responses.with_streaming_response.create(
         model="echo", input=TEXT, max_output_tokens=2
+    ),
+    "response to a conversation": lambda client: client.responses.with_streaming_response.create(
+        model="echo", input=HISTORY, instructions="Be brief.", reasoning={"effort": "low"}, text=FORM, temperature=0.5
     ),
     "response stream": lambda client: client.responses.with_streaming_response.create(
         model="echo", input=TEXT, stream=True
@@ -63,4 +78,4 @@ def test_request_and_answer_open_the_receipt(
     opened = ["--trust", network["trust"], "--request", str(tmp_path / "request"), "--response", str(saved)]
     ended = subprocess.run([*command, *opened], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert json.loads(ended.stdout)["opened_commitments"] == ["request", "response"]
+    assert json.loads(ended.stdout)["opened_commitments"] == ["request", "forwarded", "response"]

@@ -22,7 +22,7 @@ from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.responses.stream import ResponsesWriter
 from pinaivu_host.gateway.stream import KEEP_ALIVE
 from pinaivu_shared.answers import embeddings_content, packed_vector
-from pinaivu_shared.cli import _read_choices, verify
+from pinaivu_shared.cli import _read_answer, verify
 from pinaivu_shared.commitments import canonical_choices
 from pinaivu_shared.errors import UnreadableError
 from pinaivu_shared.ids import make_request_id
@@ -109,7 +109,7 @@ def python_choices(text: str, folder: Path) -> list[dict[str, Any]] | None:
     """What `pinaivu verify --response` reads."""
     (folder / "answer").write_bytes(text.encode())
     try:
-        return _read_choices(str(folder / "answer"))
+        return _read_answer(str(folder / "answer"))[1]
     except UnreadableError:
         return None
 
@@ -245,6 +245,6 @@ def test_the_program_opens_a_streamed_answer_and_exits_as_ours_does(
         )
         return program.returncode, found
 
-    assert judged("whole")[1]["opened_commitments"] == ["request", "response"]
+    assert judged("whole")[1]["opened_commitments"] == ["request", "forwarded", "response"]
     assert judged("another")[1]["check"] == "response commitment"
     assert judged("longer") == (2, {"error": "unreadable", "detail": "answer: data follows the closing [DONE]"})

@@ -29,6 +29,7 @@ from tests.shared.test_bundle import (
     replaced,
     tampered,
 )
+from tests.shared.test_own_copies import HONEST, VECTOR
 
 from pinaivu_shared.attestation.policy import configuration_pcr
 from pinaivu_shared.attestation.roots import AWS_NITRO_ROOT_PEM
@@ -309,7 +310,10 @@ def test_an_auction_of_many_equal_bids_is_run_again_alike(built: Path, tmp_path:
 
 def test_the_program_says_what_holds_and_exits_as_ours_does(built: Path, tmp_path: Path) -> None:
     tampering = tampered(replaced("receipt", "charge_amount", value="1.000000 USDC"))
-    files = {"bundle": GENUINE.bundle, "trust": GENUINE.trust, "request": REQUEST, "answer": {"choices": ANSWER}}
+    vectors = HONEST["vectors"]
+    embedded = {"object": "list", "data": [{"index": 0, "embedding": VECTOR}]}
+    more = {"vectors": make_evidence(told=vectors).bundle, "asked": vectors.request, "embedded": embedded}
+    files = more | {"bundle": GENUINE.bundle, "trust": GENUINE.trust, "request": REQUEST, "answer": {"choices": ANSWER}}
     for name, content in {**files, "tampered": tampering.bundle, "error": {"error": {"message": "x"}}}.items():
         (tmp_path / name).write_text(json.dumps(content))
 
@@ -318,7 +322,12 @@ def test_the_program_says_what_holds_and_exits_as_ours_does(built: Path, tmp_pat
         return program.returncode, json.loads(program.stdout)
 
     status, said = ended("bundle", "trust", "request", "answer")
-    assert (status, said["valid"], said["opened_commitments"]) == (0, True, ["request", "response"])
+    assert (status, said["valid"], said["opened_commitments"]) == (0, True, ["request", "forwarded", "response"])
+    status, said = ended("vectors", "trust", "asked")
+    assert (status, said["opened_commitments"], "RESPONSE" in said["not_compared"]) == (0, ["request"], True)
+    status, said = ended("vectors", "trust", "asked", "embedded")
+    assert (status, said["opened_commitments"]) == (0, ["request", "forwarded", "response"])
+    assert "not_compared" not in said
     status, said = ended("tampered", "trust")
     assert (status, said["valid"], said["check"]) == (1, False, "receipt signature")
     (tmp_path / "twice").write_text('{"model": "a", "model": "b"}')

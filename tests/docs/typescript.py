@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,13 @@ def read_all(built: Path, answers: list[str], folder: Path) -> list[list[dict[st
     return found
 
 
-def _run_cases(program: str, module: Path, cases: list[Any], folder: Path) -> Any:
+def read_requests(built: Path, requests: Sequence[tuple[Any, str | None]], folder: Path) -> list[list[Any]]:
+    """How the compiled verifier reads each request at an endpoint: what a node gets, and the limit that it names."""
+    found: list[list[Any]] = _run_cases("reading_cases.mjs", built / "verify/forwarded.js", requests, folder)
+    return found
+
+
+def _run_cases(program: str, module: Path, cases: Sequence[Any], folder: Path) -> Any:
     (folder / "cases.json").write_text(json.dumps(cases))
     ended = run_node(["node", Path(__file__).with_name(program), module, folder / "cases.json"], folder)
     assert ended.returncode == 0, ended.stderr

@@ -51,7 +51,7 @@ async def test_the_bundle_holds_everything_that_verification_needs(town: Town) -
     bundle = parse_bundle(raw)
     trusted, choices = trust(town.configuration.origin), response.json()["choices"]
     verified = verify_bundle(bundle, trusted, request=request(), choices=choices)
-    assert verified.opened == ("request", "response")
+    assert verified.opened == ("request", "forwarded", "response")
     assert verified.inclusion.index == bundle.receipt.log.index
     assert bundle.opening is not None
     assert bundle.opening.salt == response.headers["x-pinaivu-salt"]

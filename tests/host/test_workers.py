@@ -106,7 +106,7 @@ async def test_answers_receipts_and_lists_are_those_of_one_process(place: Place)
     raw = (await place.ask("GET", f"/v1/receipts/{request_id}/bundle")).content
     choices = answer.json()["choices"]
     verified = verify_bundle(parse_bundle(raw), trust(CONFIGURATION.origin), request=request(), choices=choices)
-    assert verified.opened == ("request", "response")
+    assert verified.opened == ("request", "forwarded", "response")
     streamed = (await place.chat(stream=True, stream_options={"include_usage": True})).text
     assert streamed.endswith("data: [DONE]\n\n")
     told = "".join(one["choices"][0]["delta"].get("content", "") for one in data_events(streamed) if one["choices"])

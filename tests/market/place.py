@@ -63,6 +63,10 @@ class Place:
                 return found[0]
             time.sleep(0.05)
 
+    def bundle(self, receipt: Receipt) -> bytes:
+        """What its owner can have to verify a receipt."""
+        return self._client.get(f"/receipts/{receipt.request_id}/bundle").raise_for_status().content
+
     def leaves(self) -> list[Leaf]:
         """The whole log, as the host stored it."""
         uri = f"file:{self.folder / 'host' / FILE_NAME}?mode=ro"

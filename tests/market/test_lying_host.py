@@ -17,13 +17,16 @@ import httpx
 import msgspec
 import pytest
 
+from pinaivu_shared.bundle import parse_bundle, verify_bundle
 from pinaivu_shared.canonical import decode
 from pinaivu_shared.commitments import request_commitment, response_commitment
+from pinaivu_shared.errors import VerificationError
 from pinaivu_shared.ids import digest_of
 from pinaivu_shared.leaves import EpochLeaf
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.signed import Signed, load_node_key, verify_enclave, verify_node
 from pinaivu_shared.terms import Acceptance, Award, Proof, QuoteAcknowledgement
+from pinaivu_shared.trust import parse_trust
 from pinaivu_simulator.lies.jobs import OTHER
 from pinaivu_simulator.lies.table import LIES
 
@@ -255,14 +258,22 @@ def test_a_job_that_nobody_asked_for_is_in_the_log_and_costs_nothing(town: Town)
 
 
 def test_a_host_in_league_with_a_node_gets_no_more_than_the_award_allows(town: Town, tmp_path: Path) -> None:
-    """The node claims all that the award allows, the host says that it was delivered: this is the limit of metering."""
+    """The node claims all that the award allows, the host says that it was delivered: this is the limit of metering.
+
+    The caller, who has the answer, sees that it cannot have so many tokens.
+    """
     with town.lie("delivery-more"), cheating(town.place, tmp_path, "usage-beyond-delivery", prices=(200, 600)) as cheat:
         cheat.wait_for("quoting")
-        _, receipt = town.ask()
+        answer, receipt = town.ask()
+        bundle = parse_bundle(town.place.bundle(receipt))
         award = decode(cheat.wait_for("awarded")["award"]["payload"].encode(), Award, check="award")
     assert receipt.node_id == cheat.node_id
     assert receipt.completion_tokens == award.max_completion_tokens
     check_payment(receipt, award)
+    trust, request = parse_trust(town.place.trust.read_bytes()), json.loads(answer.request.content)
+    assert verify_bundle(bundle, trust, request=request).opened == ("request", "forwarded")
+    with pytest.raises(VerificationError, match="completion tokens"):
+        verify_bundle(bundle, trust, request=request, choices=answer.json()["choices"])
 
 
 def test_the_node_keeps_the_acknowledgements_that_show_an_auction_left_it_out(town: Town) -> None:

@@ -53,7 +53,7 @@ def test_a_genuine_bundle_is_valid() -> None:
 
 
 def test_request_and_answer_open_their_commitments() -> None:
-    assert judge(GENUINE, request=REQUEST, choices=ANSWER).opened == ("request", "response")
+    assert judge(GENUINE, request=REQUEST, choices=ANSWER).opened == ("request", "forwarded", "response")
 
 
 def test_key_order_and_spaces_of_the_file_do_not_matter() -> None:

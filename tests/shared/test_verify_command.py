@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.shared.evidence import ANSWER, REQUEST, make_evidence
+from tests.shared.evidence import ANSWER, REQUEST, Told, make_evidence
+from tests.shared.test_own_copies import HONEST, INPUT, VECTOR
 
 from pinaivu_shared.report import report_lines
 
@@ -141,7 +142,7 @@ def test_request_and_answer_are_opened_from_files(tmp_path: Path, bundle: Path, 
     stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
     answer = write(tmp_path, "answer", stream if streamed else {"choices": ANSWER})
     ended = run("verify", bundle, "--trust", trust, "--request", request, "--response", answer, "--json")
-    assert json.loads(ended.stdout)["opened_commitments"] == ["request", "response"]
+    assert json.loads(ended.stdout)["opened_commitments"] == ["request", "forwarded", "response"]
 
 
 def test_the_answer_of_another_endpoint_opens_the_same_commitment(tmp_path: Path, bundle: Path, trust: Path) -> None:
@@ -154,6 +155,27 @@ def test_the_answer_of_another_endpoint_opens_the_same_commitment(tmp_path: Path
     for answer in (response, f"event: response.completed\ndata: {json.dumps(event)}\n\n", text):
         ended = run("verify", bundle, "--trust", trust, "--response", write(tmp_path, "answer", answer), "--json")
         assert json.loads(ended.stdout)["opened_commitments"] == ["response"]
+
+
+def test_what_could_not_be_compared_is_said(tmp_path: Path, trust: Path) -> None:
+    """Without the answer an `input` may have been embedded or answered; where a node signed nothing, nothing can be."""
+    said = {}
+    for name, told in {"several": HONEST["vectors"], "nothing": Told(settled={"proof": None})}.items():
+        bundle = write(tmp_path, "other", make_evidence(told=told).bundle)
+        ended = run("verify", bundle, "--trust", trust, "--request", write(tmp_path, "asked", told.request), "--json")
+        said[name] = json.loads(ended.stdout)
+    assert "--response" in said["several"]["not_compared"]
+    assert "signed nothing" in said["nothing"]["not_compared"]
+    assert [one["opened_commitments"] for one in said.values()] == [["request"], ["request"]]
+
+
+def test_the_answers_shape_tells_what_was_asked(tmp_path: Path, trust: Path) -> None:
+    bundle = write(tmp_path, "other", make_evidence(told=HONEST["vectors"]).bundle)
+    answer = {"object": "list", "data": [{"index": 0, "embedding": VECTOR}]}
+    own = ("--request", write(tmp_path, "asked", INPUT), "--response", write(tmp_path, "answer", answer))
+    found = json.loads(run("verify", bundle, "--trust", trust, *own, "--json").stdout)
+    assert found["opened_commitments"] == ["request", "forwarded", "response"]
+    assert "not_compared" not in found
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import type { Choice } from "./bundle.ts";
 import { isEmpty, parseUnambiguous, type Json } from "./canonical.ts";
+import type { Endpoint } from "./forwarded.ts";
 import { Refused, ensure } from "./shapes.ts";
 
 type Fields = { [name: string]: Json };
@@ -13,13 +14,32 @@ const ANSWER = "answer";
 const ENDED = ["response.completed", "response.incomplete"];
 const TOLD = ["output_text.delta", "output_text.done", "function_call_arguments.delta", "function_call_arguments.done",
   "output_item.added", "output_item.done"].map((name) => `response.${name}`);
+const ENDPOINTS: { readonly [kind: string]: Endpoint } =
+  { "chat.completion": "chat", text_completion: "completions", list: "embeddings", response: "responses" };
 const INCOMPLETE: Fields = { max_output_tokens: "length", content_filter: "content_filter" };
 
 /** Of the text of an answer, JSON or server-sent events; throws Refused, or SyntaxError for what is no JSON. */
 export function choicesOf(text: string): Choice[] {
-  if (/^[ \t\r\n]*(?:data:|event:|:)/.test(text)) return choicesOfEvents(eventsOf(text));
+  if (isStream(text)) return choicesOfEvents(eventsOf(text));
   return choicesOfAnswer(fieldsOf(parseUnambiguous(text, ANSWER)));
 }
+
+/** Which endpoint gives an answer of this shape, of a text whose choices were read. */
+export function endpointOf(text: string): Endpoint {
+  if (isStream(text)) return endpointOfEvents(eventsOf(text));
+  const { object: kind = "chat.completion" } = fieldsOf(parseUnambiguous(text, ANSWER));
+  return ENDPOINTS[textOf(kind)]!;
+}
+
+/** The same of the events of a stream. */
+export function endpointOfEvents(events: readonly unknown[]): Endpoint {
+  const read = events.map(fieldsOf);
+  if (read.some(({ type }) => ENDED.includes(textOf(type ?? "")))) return "responses";
+  const parts = read.flatMap(({ choices = [] }) => listOf(choices)).map(fieldsOf);
+  return parts.some((part) => Object.hasOwn(part, "text")) ? "completions" : "chat";
+}
+
+const isStream = (text: string): boolean => /^[ \t\r\n]*(?:data:|event:|:)/.test(text);
 
 /** Of the events of a stream, as SDKs give them: chunks of a chat or of a text completion, or those of a response. */
 export function choicesOfEvents(events: readonly unknown[]): Choice[] {

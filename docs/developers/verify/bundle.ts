@@ -4,12 +4,15 @@ import { createPublicKey, verify, X509Certificate, type KeyObject } from "node:c
 import { requireConfiguration, requireImage, verifyDocument } from "./attestation.ts";
 import { AWS_ROOT } from "./aws_root.ts";
 import { bytesOf, digestOf, fromBase64, hash, isEmpty, parseEvidence, type Json } from "./canonical.ts";
+import { isFields, readingsOf, type Endpoint } from "./forwarded.ts";
 import { checkPolicy, ed25519Key, parseVkey, verifyInclusion, type Inclusion, type LogTrust } from "./log_proof.ts";
-import { isBundle, isProof, isTrust, Refused, ensure, type Bundle, type Receipt, type Transcript, type Trust } from "./shapes.ts";
+import { isBundle, isProof, isTrust, Refused, ensure, type Bundle, type Proof, type Receipt, type Transcript, type Trust } from "./shapes.ts";
 
 export interface Choice { index: number; message: { [name: string]: Json }; finish_reason?: Json }
-export interface Opened { request?: Json; choices?: Choice[] }
+/** `endpoint` is the one that was asked, as the answer tells: `endpointOf`. */
+export interface Opened { request?: Json; choices?: Choice[]; endpoint?: Endpoint }
 export interface Verified { receipt: Receipt; inclusion: Inclusion; opened: string[] }
+type Essential = { index: number; message: { [name: string]: Json }; finish_reason: Json };
 type TrustFile = LogTrust & Pick<Trust, "platform" | "pcrs"> & { root: X509Certificate };
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
@@ -34,9 +37,14 @@ export function verifyBundle(written: string, trust: TrustFile, opened: Opened =
   checkReceipt(parsed, document, receiptKey);
   checkTranscript(parsed);
   checkPayment(parsed.receipt, BigInt(parsed.configuration.fee_bps));
-  checkNodeProof(parsed.receipt, parsed.node_proof);
+  const proof = checkNodeProof(parsed.receipt, parsed.node_proof);
   const inclusion = checkInclusion(parsed, trust);
-  return { receipt: parsed.receipt, inclusion, opened: openCommitments(parsed, opened) };
+  const commitments = openCommitments(parsed, opened);
+  if (opened.request !== undefined && checkRequest(parsed, proof, opened.request, opened.endpoint)) {
+    commitments.splice(1, 0, "forwarded");
+  }
+  if (opened.choices !== undefined) checkAnswer(parsed, opened.choices);
+  return { receipt: parsed.receipt, inclusion, opened: commitments };
 }
 
 /** Read a trust file; throws Refused or SyntaxError, and then there is nobody to believe. */
@@ -147,11 +155,11 @@ function checkPayment(receipt: Receipt, feeBps: bigint): void {
 }
 
 /** 8: what the node signed about its work is by the receipt's node, for this request. */
-function checkNodeProof(receipt: Receipt, found: Bundle["node_proof"]): void {
+function checkNodeProof(receipt: Receipt, found: Bundle["node_proof"]): Proof | undefined {
   const check = "node proof";
   const absent = found === undefined || found === null;
   ensure(absent === (receipt.node_proof === ""), check, "bundle and receipt disagree on whether there is one");
-  if (absent) return;
+  if (absent) return undefined;
   const [payload, signature] = [fromBase64(found.payload, check), fromBase64(found.signature, check)];
   ensure(digestOf(payload) === receipt.node_proof, check, "is not the one on the receipt");
   const proof = parseEvidence(payload.toString(), check);
@@ -164,6 +172,7 @@ function checkNodeProof(receipt: Receipt, found: Bundle["node_proof"]): void {
   const named = `node_${hash("sha256", key).toString("hex").slice(0, 32)}`;
   const own = named === receipt.node_id && proof.node_id === receipt.node_id && proof.request_id === receipt.request_id;
   ensure(own, check, "is by another node or for another request");
+  return proof;
 }
 
 /** 9: the receipt is the log's leaf at the index that it names. */
@@ -178,22 +187,54 @@ function checkInclusion({ receipt, proof }: Bundle, trust: TrustFile): Inclusion
 function openCommitments({ receipt, opening }: Bundle, { request, choices }: Opened): string[] {
   if (request === undefined && choices === undefined) return [];
   ensure(opening !== undefined && opening !== null, "commitment", "only the owner's bundle has the salt");
-  const commit = (kind: string, value: Json): string =>
-    digestOf(Buffer.concat([Buffer.from(`pinaivu/${kind}/v1\0`), Buffer.from(opening.salt, "hex"), bytesOf(value)]));
   if (request !== undefined) {
-    const held = commit("request", request) === receipt.request_commitment;
+    const held = commit("request", opening.salt, bytesOf(request)) === receipt.request_commitment;
     ensure(held, "request commitment", "does not open with this request and salt");
   }
   if (choices !== undefined) {
-    const essential = [...choices].sort((one, other) => one.index - other.index).map(essentialChoice);
-    const held = commit("response", essential) === receipt.response_commitment;
+    const held = commit("response", opening.salt, bytesOf(essentialChoices(choices))) === receipt.response_commitment;
     ensure(held, "response commitment", "does not open with this answer and salt");
   }
   return [...(request === undefined ? [] : ["request"]), ...(choices === undefined ? [] : ["response"])];
 }
 
+/** 11: model, what the node was given, and tokens are the request's. Whether it is certain what the node was given. */
+function checkRequest({ receipt, opening, configuration }: Bundle, proof: Proof | undefined, request: Json, endpoint?: Endpoint): boolean {
+  const { model = null } = isFields(request) ? request : {};
+  ensure(model === receipt.model, "model", `the receipt is for ${receipt.model}, the request names another`);
+  const possible = readingsOf(request, endpoint);
+  const given = (forwarded: string): boolean =>
+    proof === undefined || commit("forwarded", opening!.salt, Buffer.from(forwarded)) === proof.forwarded_commitment;
+  const readings = possible.filter(({ forwarded }) => given(forwarded));
+  ensure(readings.length > 0, "forwarded commitment", "the node was given something else than this request");
+  const longest = Math.max(...readings.map(({ forwarded }) => Buffer.byteLength(forwarded)));
+  const prompt = longest + configuration.metering.template_allowance;
+  ensure(receipt.prompt_tokens <= prompt, "prompt tokens", `${receipt.prompt_tokens} are charged, at most ${prompt} are possible`);
+  const allowed = Math.max(...readings.map(({ limit = Infinity }) => limit));
+  ensure(receipt.completion_tokens <= allowed, "completion tokens", `${receipt.completion_tokens}: the request allows ${allowed}`);
+  return proof !== undefined && possible.length === 1;
+}
+
+/** 11: the answer has the bytes that so many tokens need. */
+function checkAnswer({ receipt, configuration }: Bundle, choices: Choice[]): void {
+  const named = ({ function: called }: { [name: string]: Json }): Json[] =>
+    isFields(called) ? [called.name ?? null, called.arguments ?? null] : [];
+  const texts = essentialChoices(choices).flatMap(({ message: { content = null, tool_calls: calls } }) =>
+    [content, ...(Array.isArray(calls) ? calls.filter(isFields).flatMap(named) : [])]);
+  const bytes = texts.reduce((sum: number, text) => sum + (typeof text === "string" ? Buffer.byteLength(text) : 0), 0);
+  const longest = bytes + configuration.metering.completion_allowance;
+  const { completion_tokens: tokens } = receipt;
+  ensure(tokens <= longest, "completion tokens", `${tokens} are charged, at most ${longest} are possible`);
+}
+
+const commit = (kind: string, salt: string, written: Buffer): string =>
+  digestOf(Buffer.concat([Buffer.from(`pinaivu/${kind}/v1\0`), Buffer.from(salt, "hex"), written]));
+
+const essentialChoices = (choices: Choice[]): Essential[] =>
+  [...choices].sort((one, other) => one.index - other.index).map(essentialChoice);
+
 /** Only index, finish reason, and role, content and tool calls of the message are committed to. */
-function essentialChoice({ index, message, finish_reason }: Choice): Json {
+function essentialChoice({ index, message, finish_reason }: Choice): Essential {
   const { tool_calls = null, content = null } = message;
   const calls = isEmpty(tool_calls) ? {} : { tool_calls };
   const text = !isEmpty(content) ? { content } : isEmpty(calls) ? { content: "" } : {};

@@ -119,6 +119,7 @@ export const isTrust = object({
 });
 
 export type Bundle = Of<typeof isBundle>;
+export type Proof = Of<typeof isProof>;
 export type Receipt = Bundle["receipt"];
 export type Transcript = Bundle["transcript"];
 export type Trust = Of<typeof isTrust>;

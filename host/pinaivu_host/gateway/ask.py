@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Protocol
 
 from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.parameter_names import ParameterNames
-from pinaivu_shared.commitments import forwarded_part
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.node import Delta
@@ -72,10 +71,3 @@ class Ask:
 
 ReadAsk = Callable[[dict[str, Any]], Ask]
 """Reads the parsed body of one endpoint; ApiError (400, 422) for what cannot be asked."""
-
-_KINDS: Final = frozenset({"messages", "prompt", "input"})
-
-
-def forwarded_as(kind: Literal["messages", "prompt", "input"], body: dict[str, Any]) -> dict[str, Any]:
-    """What nodes get of a body. Its one key of these tells what is asked; those of other endpoints mean nothing."""
-    return {name: value for name, value in forwarded_part(body).items() if name == kind or name not in _KINDS}

@@ -133,10 +133,6 @@ class ChatRequest(Shape):
     service_tier: str | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
-    def max_answer_tokens(self) -> int:
-        """The smaller of both names for the limit, 0 where there is none."""
-        return min((one for one in (self.max_completion_tokens, self.max_tokens) if one is not None), default=0)
-
     @property
     def choices(self) -> int:
         """How many answers are wanted."""

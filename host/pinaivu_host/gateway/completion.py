@@ -6,22 +6,21 @@ from typing import Any, Final
 import msgspec
 
 from pinaivu_host.gateway.answer import Answer
-from pinaivu_host.gateway.ask import Ask, forwarded_as
+from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.chat_answer import usage_of
-from pinaivu_host.gateway.completion_request import MAX_TOKENS_DEFAULT, MOVED, CompletionRequest, check_completion
+from pinaivu_host.gateway.completion_request import MOVED, CompletionRequest, check_completion
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.errors import ApiError
 from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.stream import DONE, error_event, one_line
 from pinaivu_host.gateway.validation import check_moved, read_request
+from pinaivu_shared.forwarding import forwarded_of, token_limit
 from pinaivu_shared.receipt import Receipt
 from pinaivu_shared.terms import Capability
 from pinaivu_shared.wire.node import Delta
 
 ID_PREFIX: Final = "cmpl-"
 KIND: Final = "text_completion"
-NOT_FORWARDED: Final = frozenset({"echo", "suffix", "logprobs"})
-"""Whatever of these is let through means their absence."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -30,15 +29,15 @@ def read_completion(body: dict[str, Any]) -> Ask:
     asked = read_request(CompletionRequest, body)
     check_moved(body, MOVED)
     check_completion(asked)
-    forwarded = {name: value for name, value in forwarded_as("prompt", body).items() if name not in NOT_FORWARDED}
+    forwarded = forwarded_of("completions", body)
     several: tuple[Capability, ...] = ("multiple_choices",) if asked.choices > 1 else ()
     with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
     return Ask(
         model=asked.model,
-        forwarded={**forwarded, "prompt": asked.text()},
+        forwarded=forwarded,
         needs=("completions", *several),
         shape=CompletionShape(asked.choices, with_usage=with_usage),
-        max_tokens=(asked.max_tokens or MAX_TOKENS_DEFAULT) * asked.choices,
+        max_tokens=token_limit("completions", forwarded) or 0,
         choices=asked.choices,
         stream=bool(asked.stream),
         may_be_empty=bool(asked.stop),

@@ -25,10 +25,6 @@ from pinaivu_host.gateway.validation import (
     one_or_many,
 )
 
-MAX_TOKENS_DEFAULT: Final = 16
-"""OpenAI's, which surprises everybody once."""
-
-
 MOVED: Final[Mapping[str, str]] = {
     "max_completion_tokens": "use max_tokens",
     "response_format": "ask POST /v1/chat/completions",
@@ -66,13 +62,13 @@ class CompletionRequest(Shape):
         """How many continuations are wanted."""
         return self.n or 1
 
-    def text(self) -> str:
-        """The one prompt; ApiError (400) for several, or for token ids."""
+    def check_prompt(self) -> None:
+        """Raise ApiError (400) for several prompts, or for token ids."""
         match self.prompt:
             case "" | [""]:
                 raise ApiError(INVALID_REQUEST, "prompt must not be empty text", param="prompt")
-            case str(text) | [str(text)]:
-                return text
+            case str() | [str()]:
+                return
             case [str(), *_]:
                 raise ApiError(
                     UNSUPPORTED_PARAMETER, "several prompts are not supported: send a request for each", param="prompt"
@@ -101,3 +97,4 @@ def check_completion(asked: CompletionRequest) -> None:
         if is_refused:
             hint = f"n above {CHOICES_MAX} is not supported" if name == "n" else f"{name} is not supported here"
             raise ApiError(UNSUPPORTED_PARAMETER, hint, param=name)
+    asked.check_prompt()

@@ -14,7 +14,7 @@ import msgspec
 from pydantic import Discriminator, Field, Tag
 
 from pinaivu_host.gateway.answer import Answer
-from pinaivu_host.gateway.ask import Ask, forwarded_as
+from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.error_table import INVALID_REQUEST, UNSUPPORTED_PARAMETER
 from pinaivu_host.gateway.errors import ApiError
@@ -22,6 +22,7 @@ from pinaivu_host.gateway.messages import Shape
 from pinaivu_host.gateway.parameter_names import ParameterNames
 from pinaivu_host.gateway.validation import PositiveInt, TextOrTokens, one_or_many, read_request
 from pinaivu_shared.answers import embeddings_content
+from pinaivu_shared.forwarding import forwarded_of
 from pinaivu_shared.receipt import Receipt
 
 INPUTS_MAX: Final = 2048
@@ -58,7 +59,7 @@ def read_embeddings(body: dict[str, Any]) -> Ask:
     texts = asked.texts()
     return Ask(
         model=asked.model,
-        forwarded={**forwarded_as("input", body), "input": texts},
+        forwarded=forwarded_of("embeddings", body),
         needs=("embeddings",),
         shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
         names=ParameterNames(content="input"),

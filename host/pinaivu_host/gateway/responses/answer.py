@@ -12,11 +12,12 @@ from pinaivu_host.gateway.chat_request import read_chat_request
 from pinaivu_host.gateway.chat_rules import check_chat, needs_of
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.parameter_names import ParameterNames
-from pinaivu_host.gateway.responses.chat import chat_of
+from pinaivu_host.gateway.responses.chat import read_chat_body
 from pinaivu_host.gateway.responses.request import MOVED, ResponsesRequest
 from pinaivu_host.gateway.responses.stream import ResponsesWriter
 from pinaivu_host.gateway.validation import check_moved, read_request
 from pinaivu_shared.commitments import forwarded_part
+from pinaivu_shared.forwarding import token_limit
 from pinaivu_shared.receipt import Receipt
 
 ECHOED: Final[dict[str, Any]] = {
@@ -51,15 +52,16 @@ def read_response(body: dict[str, Any]) -> Ask:
     """The answer that a body asks for; ApiError (400, 422)."""
     asked = read_request(ResponsesRequest, body)
     check_moved({name: value for name, value in body.items() if (name, value) != ("n", 1)}, MOVED)
-    chat_body = chat_of(asked)
+    chat_body = read_chat_body(asked, body)
     chat = read_chat_request(chat_body)
     check_chat(chat)
+    forwarded = forwarded_part(chat_body)
     return Ask(
         model=asked.model,
-        forwarded=forwarded_part(chat_body),
+        forwarded=forwarded,
         needs=needs_of(chat),
         shape=ResponsesShape(_settings(asked, body), with_logprobs=asked.wants_logprobs()),
-        max_tokens=chat.max_answer_tokens(),
+        max_tokens=token_limit("responses", forwarded) or 0,
         stream=bool(asked.stream),
         keeps_logprobs=asked.wants_logprobs(),
         names=NAMES,
