@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from pinaivu_shared.errors import CallerError, UnreadableError, VerificationError
 from pinaivu_shared.evidence_files import judge, read_evidence
-from pinaivu_shared.flags import add_flag, add_switch
+from pinaivu_shared.flags import NOT_GIVEN, add_flag, add_switch, parse_command
 from pinaivu_shared.report import report_lines
 
 if TYPE_CHECKING:
     from pinaivu_shared.answers import Choices
+    from pinaivu_shared.attestation.document import AttestationDocument
+    from pinaivu_shared.bundle import Bundle
     from pinaivu_shared.forwarding import Endpoint
     from pinaivu_shared.receipt import Receipt
-
-NOT_GIVEN = "(not given)"
-"""A flag that was left out; an empty one is somebody's empty variable, and is refused."""
+    from pinaivu_shared.trust import TrustFile
 
 
 def verify(arguments: list[str]) -> int:
@@ -30,7 +30,10 @@ def verify(arguments: list[str]) -> int:
     add_flag(parser, "trust", default=None, text="trust file")
     add_flag(parser, "request", default=NOT_GIVEN, text="request body as sent (JSON), to open its commitment")
     add_flag(
-        parser, "response", default=NOT_GIVEN, text="answer (JSON, or the text of its stream), to open its commitment"
+        parser,
+        "response",
+        default=NOT_GIVEN,
+        text="answer (JSON, or its stream as text or as a list), to open its commitment",
     )
     add_switch(parser, "json", text="print one object")
     chosen = parser.parse_args(arguments)
@@ -55,7 +58,7 @@ def attestation(arguments: list[str]) -> int:
     add_flag(trust, "nonce", default=None, text="hex nonce that the service was asked with")
     add_flag(trust, "platform", default="nitro", text="nitro, or simulator, whose --root you then name")
     add_flag(trust, "root", default=NOT_GIVEN, text="PEM file with the root of another platform than nitro")
-    chosen = parser.parse_args(arguments)
+    chosen = parse_command(parser, arguments)
     if chosen.command == "show":
         return _judge(chosen.json, lambda: _show_document(chosen))
     if chosen.command == "trust":
@@ -68,11 +71,11 @@ def _judge(as_json: bool, command: Callable[[], dict[str, Any]]) -> int:  # noqa
 
 
 def _verify_bundle(chosen: argparse.Namespace) -> dict[str, Any]:
-    from pinaivu_shared.bundle import MAX_BUNDLE_BYTES, parse_bundle, verify_bundle
+    from pinaivu_shared.bundle import verify_bundle
     from pinaivu_shared.trust import MAX_TRUST_BYTES, parse_trust
 
     trust = parse_trust(read_evidence(chosen.trust, MAX_TRUST_BYTES))
-    bundle = parse_bundle(read_evidence(chosen.bundle, MAX_BUNDLE_BYTES))
+    bundle = _read_bundle(chosen.bundle)
     request = None if chosen.request is NOT_GIVEN else _read_request(chosen.request)
     endpoint, choices = (None, None) if chosen.response is NOT_GIVEN else _read_answer(chosen.response)
     verified = verify_bundle(bundle, trust, request=request, choices=choices, endpoint=endpoint)
@@ -116,11 +119,22 @@ def _verify_document(chosen: argparse.Namespace) -> dict[str, Any]:
         document = verifier.verify_archived_at(raw, root=trust.root, policy=trust.policy, at_ms=at_ms)
         if nonce is not None:
             require_nonce(document, nonce)
-    elif nonce is not None:
-        document = verifier.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=_now_ms())
     else:
-        document = verifier.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=_now_ms())
+        document = _verified_now(raw, trust, nonce)
     return {"valid": True, "platform": trust.platform, **_fields(document)}
+
+
+def _verified_now(raw: bytes, trust: "TrustFile", nonce: bytes | None) -> "AttestationDocument":
+    from pinaivu_shared.attestation import verify as verifier
+
+    try:
+        if nonce is None:
+            return verifier.verify_recent(raw, root=trust.root, policy=trust.policy, now_ms=_now_ms())
+        return verifier.verify_live(raw, root=trust.root, policy=trust.policy, nonce=nonce, now_ms=_now_ms())
+    except VerificationError as error:
+        if error.check != "attestation freshness" and "expired at" not in error.detail:
+            raise
+        raise VerificationError(error.check, f"{error.detail}; --at TIME judges one that was kept") from error
 
 
 def _enrol(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -182,6 +196,24 @@ def _fields(document: Any) -> dict[str, Any]:  # noqa: ANN401 - verified or not,
     }
 
 
+def _read_bundle(name: str) -> "Bundle":
+    import msgspec
+
+    from pinaivu_shared.bundle import MAX_BUNDLE_BYTES, parse_bundle
+    from pinaivu_shared.receipt import Receipt
+
+    raw = read_evidence(name, MAX_BUNDLE_BYTES)
+    try:
+        return parse_bundle(raw)
+    except UnreadableError as error:
+        try:
+            receipt = msgspec.json.decode(raw, type=Receipt)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise error from None
+        path = f"/v1/receipts/{receipt.request_id}/bundle"
+        raise UnreadableError(f"bundle: a receipt without its evidence; both are at {path}") from error
+
+
 def _read_request(name: str) -> Any:  # noqa: ANN401 - any JSON value
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
     from pinaivu_shared.canonical import parse_json
@@ -202,23 +234,33 @@ def _why_not_compared(receipt: "Receipt") -> str:
 
 
 def _read_answer(name: str) -> "tuple[Endpoint, Choices]":
-    from pinaivu_shared.answers import choices_of_answer, choices_of_stream, endpoint_of_answer, endpoint_of_stream
+    from pinaivu_shared.answers import choices_of_answer, endpoint_of_answer
     from pinaivu_shared.bundle import MAX_BUNDLE_BYTES
     from pinaivu_shared.canonical import parse_json
+    from pinaivu_shared.error_body import service_error
     from pinaivu_shared.sse import data_events
 
     content = read_evidence(name, 8 * MAX_BUNDLE_BYTES)
+    if refusal := service_error(content):
+        raise UnreadableError(f"{name}: this is the service's error, and no answer: {refusal}")
     try:
         text = content.decode()
         if text.lstrip(" \t\r\n").startswith(("data:", "event:", ":")):
-            events = list(data_events(text))
-            choices = choices_of_stream(events)
-            return endpoint_of_stream(events), choices
+            return _of_stream(list(data_events(text)))
         answer = parse_json(text)
+        if isinstance(answer, list):
+            return _of_stream(answer)
         choices = choices_of_answer(answer)
         return endpoint_of_answer(answer), choices
     except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{name}: neither an answer nor the text of a stream: {error}") from error
+        raise UnreadableError(f"{name}: neither an answer nor a stream: {error}") from error
+
+
+def _of_stream(events: list[dict[str, Any]]) -> "tuple[Endpoint, Choices]":
+    from pinaivu_shared.answers import choices_of_stream, endpoint_of_stream
+
+    choices = choices_of_stream(events)
+    return endpoint_of_stream(events), choices
 
 
 def _hex(text: str) -> bytes:
