@@ -5,6 +5,8 @@ and any number of connections.
 """
 
 import asyncio
+import socket
+import sys
 from typing import Any, Final
 
 from uvicorn._types import ASGI3Application
@@ -18,7 +20,10 @@ from pinaivu_host.http_versions import RequestParser, without_chunks
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024
-"""What asyncio has without TLS. With TLS it would be eight times as much, all of it counted as delivered."""
+"""What asyncio has without TLS. With TLS it would be eight times as much, all of it counted as delivered.
+
+So is what lies unsent in the system, which takes megabytes at a time unless it is told otherwise: so it is, on Linux.
+"""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -41,6 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
         """From the transport, after the TLS handshake."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        _bound_unsent(transport.get_extra_info("socket"))
         if len(self.connections) > self.connections_max:
             self._refuse(ApiError(TOO_MANY_CONNECTIONS, "this gateway has too many open connections, try again"))
         else:
@@ -127,3 +133,9 @@ class BoundedHttp(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)
         self.transport.write(STATUS_LINE[error.kind.status] + head.encode() + b"\r\n" + body)
         self.transport.close()
+
+
+def _bound_unsent(connection: socket.socket) -> None:
+    """Have the system take WRITE_BUFFER_BYTES that it cannot send yet, and what is on its way."""
+    if sys.platform == "linux" and connection.family in {socket.AF_INET, socket.AF_INET6}:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_BUFFER_BYTES)

@@ -3,14 +3,20 @@
 import asyncio
 import json
 import socket
+from typing import Any
 
 import pytest
 from tests.host.fake_node import Offered
+from tests.host.keyed import wait_until
 from tests.host.town import Town, request
 
 from pinaivu_host.gateway import attempt
+from pinaivu_host.gateway.http_answer import WRITE_BYTES, send_body
+from pinaivu_host.http_protocol import WRITE_BUFFER_BYTES
 from pinaivu_host.job_channel import BYTES_MAX, JobChannel, JobMessage
+from pinaivu_host.store.idempotency import place_of
 from pinaivu_shared.receipt import Receipt
+from pinaivu_shared.wire.link import SettleJob
 
 pytestmark = pytest.mark.anyio
 PIECE = "x" * 300_000
@@ -24,17 +30,26 @@ class SlowCaller:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def ask(cls, town: Town) -> "SlowCaller":
+    async def ask(cls, town: Town, *, once: str = "", stream: bool = True) -> "SlowCaller":
+        """With an idempotency key if `once` is one."""
         unread = socket.socket()
         unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         unread.settimeout(0)
         await asyncio.get_running_loop().sock_connect(unread, ("127.0.0.1", town.port))
         reader, writer = await asyncio.open_connection(sock=unread)
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport as well
-        body = json.dumps(request(stream=True, max_tokens=1_000_000)).encode()
+        body = json.dumps(request(stream=stream, max_tokens=1_000_000)).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {town.key}\r\n"
+        if once:
+            head += f"idempotency-key: {once}\r\n"
         writer.write(f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
         return cls(reader, writer)
+
+    async def read_and_leave(self, size: int) -> None:
+        """So many bytes, and no more."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # a read transport as well
+        await self._reader.readexactly(size)
+        self._writer.transport.abort()
 
     async def read(self) -> bytes:
         """All there is, to the end."""
@@ -127,3 +142,67 @@ async def test_what_is_held_for_a_caller_who_does_not_read_is_bounded_whatever_t
     await caller.read()
     assert len(held_bytes) > pieces
     assert BYTES_MAX // 2 < max(held_bytes) <= BYTES_MAX
+
+
+SHORT, SHORT_PIECES = "x" * 1000, 2000
+
+
+@pytest.mark.parametrize("once", ["", "k"], ids=["plain", "keyed"])
+async def test_what_had_not_left_when_its_caller_left_was_not_delivered(town: Town, once: str) -> None:
+    generated = asyncio.Event()
+
+    async def quick(offered: Offered) -> None:
+        await offered.accept()
+        for _ in range(SHORT_PIECES):
+            await offered.delta(SHORT)
+        await offered.node.ask()  # by now the gateway has all of it
+        generated.set()
+        await offered.cancelled.wait()
+        await offered.prove(SHORT * SHORT_PIECES, outcome="cancelled", finish_reason=None, tokens=(11, 1000))
+
+    await town.node(quick)
+    caller = await SlowCaller.ask(town, once=once)
+    await generated.wait()
+    await caller.read_and_leave(300_000)
+    await town.host.market.jobs.ended(60)
+    (settled,) = town.enclave.all_of(SettleJob)
+    assert 200_000 < settled.delivery.delivered_bytes < len(SHORT) * SHORT_PIECES // 2
+
+
+async def answer_at_length(offered: Offered) -> None:
+    await offered.accept()
+    for _ in range(SHORT_PIECES):
+        await offered.delta(SHORT)
+    await offered.delta(finish_reason="stop")
+    await offered.prove(SHORT * SHORT_PIECES, tokens=(11, 1000))
+
+
+def buffered_bytes(town: Town) -> list[int]:
+    """What each connection holds for its caller."""
+    return [size for one in town.server.server_state.connections if (size := one.transport.get_write_buffer_size())]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_an_answer_given_again_is_held_once_for_all_who_do_not_read_it(town: Town, *, stream: bool) -> None:
+    await town.node(answer_at_length)
+    await (await SlowCaller.ask(town, once="k", stream=stream)).read()
+    callers = [await SlowCaller.ask(town, once="k", stream=stream) for _ in range(3)]
+    await wait_until(lambda: len(buffered_bytes(town)) == len(callers))
+    assert max(buffered_bytes(town)) <= WRITE_BUFFER_BYTES + 2 * WRITE_BYTES
+    assert len(town.host.idempotency._past[place_of(town.account_id, "k")]._listeners) == len(callers)
+    for caller in callers:
+        assert (await caller.read()).count(b"x") > len(SHORT) * SHORT_PIECES, "all of it, and names of headers"
+
+
+@pytest.mark.parametrize("size", [0, 1, WRITE_BYTES, WRITE_BYTES + 1, 5 * WRITE_BYTES])
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_body_is_sent_in_pieces_that_the_server_may_wait_between(size: int, *, more: bool) -> None:
+    body, sent = bytes(range(256)) * (size // 256 + 1), []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await send_body(send, body[:size], more=more)
+    assert b"".join(one["body"] for one in sent) == body[:size]
+    assert len(sent) == max(1, -(-size // WRITE_BYTES))
+    assert [one["more_body"] for one in sent] == [True] * (len(sent) - 1) + [more]

@@ -1,17 +1,18 @@
 """Handing an answer to its caller, piece by piece or as a whole, and knowing how much of it was handed over."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from pinaivu_host.gateway.answer import LARGE_ANSWER_BYTES, Answer
 from pinaivu_host.gateway.departure import Departure
 from pinaivu_host.gateway.error_table import Header
 from pinaivu_host.gateway.errors import ApiError
-from pinaivu_host.gateway.http_answer import response_start, send_error, send_json
+from pinaivu_host.gateway.http_answer import JSON, WRITE_BYTES, response_start, send_body, send_error
 from pinaivu_host.gateway.order import Order
 from pinaivu_host.gateway.stream import CONTENT_TYPE, HEADERS, KEEP_ALIVE
 from pinaivu_shared.receipt import Receipt
@@ -26,6 +27,16 @@ NEVER: Final = float("inf")
 
 class CallerStalledError(Exception):
     """The caller has not taken what was sent for SEND_LIMIT_S."""
+
+
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """CallerStalledError where the caller does not take in SEND_LIMIT_S what is sent in this context."""
+    try:
+        async with asyncio.timeout(SEND_LIMIT_S):
+            yield
+    except TimeoutError:
+        raise CallerStalledError from None
 
 
 class Sink(Protocol):
@@ -56,7 +67,7 @@ class StreamSink:
     """Server-sent events. The status line waits for the first piece, or for SILENCE_LIMIT_S."""
 
     def __init__(self, send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> None:
-        self._send, self._order, self._departure = send, order, departure
+        self._send, self._order, self._departure = _limited(send), order, departure
         self._headers = (_salt(order), *headers)
         self._writer = order.ask.shape.writer(order.envelope)
         self._head = self._writer.begin()
@@ -65,14 +76,20 @@ class StreamSink:
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
-        """Send the pieces that arrived together as one write; count them once the write was accepted."""
-        pieces = b"".join([self._writer.delta(delta) for delta in deltas])
-        if pieces:
-            await self._write(pieces)
-        if self._departure.reason:  # the server swallows what is written after a disconnect
-            return
-        for delta in deltas:
-            answer.add(delta)
+        """Send the pieces that arrived together, in time, in writes of WRITE_BYTES; count what each of them held.
+
+        What nobody reads stays here, and uncounted, but for what the server and the network hold.
+        """
+        async with in_time():
+            for events, held in self._writes(deltas):
+                if events:
+                    await self._write(events)
+                if len(events) >= WRITE_BYTES:
+                    await asyncio.sleep(0)  # a turn to notice a disconnect: what is written after one is swallowed
+                if self._departure.reason:
+                    return
+                for delta in held:
+                    answer.add(delta)
 
     async def keep_alive(self) -> None:
         """A comment after SILENCE_LIMIT_S without a chunk; event names would reach the caller's code."""
@@ -99,6 +116,18 @@ class StreamSink:
         """Everything that `answer` holds has been accepted by the server, but for its end."""
         return answer.delivery(self._order.salt, finished=complete)
 
+    def _writes(self, deltas: list[Delta]) -> Iterator[tuple[bytes, list[Delta]]]:
+        """The events of as many pieces as make a write, and those pieces."""
+        events, held = bytearray(), list[Delta]()
+        for delta in deltas:
+            events += self._writer.delta(delta)
+            held.append(delta)
+            if len(events) >= WRITE_BYTES:
+                yield bytes(events), held
+                events, held = bytearray(), []
+        if held:
+            yield bytes(events), held
+
     async def _write(self, events: bytes, *, more: bool = True) -> None:
         if not self._begun:
             self._begun = True
@@ -106,7 +135,7 @@ class StreamSink:
             request_id = self._order.command.request_id
             await self._send(response_start(200, CONTENT_TYPE, request_id=request_id, headers=headers))
             events = self._head + events
-        await _in_time(self._send({"type": "http.response.body", "body": events, "more_body": more}))
+        await send_body(self._send, events, more=more)
         self.silent_until = self._loop.time() + SILENCE_LIMIT_S
 
 
@@ -116,7 +145,7 @@ class WholeSink:
     silent_until = NEVER
 
     def __init__(self, send: Send, order: Order, departure: Departure, headers: tuple[Header, ...] = ()) -> None:
-        self._send, self._order, self._departure = send, order, departure
+        self._send, self._order, self._departure = _limited(send), order, departure
         self._headers = (_salt(order), *headers)
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
@@ -135,8 +164,9 @@ class WholeSink:
         request_id = self._order.command.request_id
         large = answer.text_bytes > LARGE_ANSWER_BYTES
         encoded = await asyncio.to_thread(self._encoded, answer, receipt) if large else self._encoded(answer, receipt)
-        sending = send_json(self._send, encoded, request_id=request_id, headers=self._headers)
-        await _in_time(sending)
+        start = response_start(200, JSON, request_id=request_id, headers=self._headers, size_bytes=len(encoded))
+        await self._send(start)
+        await send_body(self._send, encoded)
         self._departure.outcome = receipt.outcome
 
     async def fail(self, error: ApiError) -> None:
@@ -168,9 +198,11 @@ def _salt(order: Order) -> tuple[str, str]:
     return ("x-pinaivu-salt", order.salt.hex())
 
 
-async def _in_time(sending: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(SEND_LIMIT_S):
-            await sending
-    except TimeoutError:
-        raise CallerStalledError from None
+def _limited(send: Send) -> Send:
+    """Each message in time."""
+
+    async def sending(message: Message) -> None:
+        async with in_time():
+            await send(message)
+
+    return sending

@@ -10,6 +10,8 @@ from pinaivu_host.gateway.errors import ApiError
 JSON: Final = "application/json"
 NO_STORE: Final = ("cache-control", "no-store")
 """The header of answers that are for their caller alone, or soon old."""
+WRITE_BYTES: Final = 32 * 1024
+"""The server waits before it writes, and takes whatever is written: no more than this is handed to it at once."""
 Headers = Iterable[tuple[str, str]]
 
 
@@ -17,6 +19,15 @@ async def send_json(send: Send, body: bytes, *, request_id: str, status: int = 2
     """One complete JSON response."""
     await send(response_start(status, JSON, request_id=request_id, headers=headers, size_bytes=len(body)))
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_body(send: Send, body: bytes, *, more: bool = False) -> None:
+    """The body of a response, or a part of one with `more`, piece by piece as its reader takes it."""
+    rest = memoryview(body)
+    while len(rest) > WRITE_BYTES:
+        await send({"type": "http.response.body", "body": bytes(rest[:WRITE_BYTES]), "more_body": True})
+        rest = rest[WRITE_BYTES:]
+    await send({"type": "http.response.body", "body": bytes(rest), "more_body": more})
 
 
 async def send_error(send: Send, error: ApiError, *, request_id: str, headers: Headers = ()) -> None:

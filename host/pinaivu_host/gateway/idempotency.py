@@ -71,6 +71,7 @@ class Idempotency:
     def __init__(self, market: Market, keys: KeyStore) -> None:
         self._market, self._keys = market, keys
         self._running: dict[Place, Recording] = {}
+        self._past: WeakValueDictionary[Place, Recording] = WeakValueDictionary()
         self._jobs: set[asyncio.Task[None]] = set()
         self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
         self._cleaning: asyncio.Task[None] | None = None
@@ -110,8 +111,15 @@ class Idempotency:
         receipt = None if former is None else await completed_receipt(self._market, former)
         if former is not None and receipt is not None:
             _check_same(keyed, former)
-            return _recorded(keyed, former, receipt), await self._replayed(keyed)
+            return self._recorded(keyed, former, receipt), await self._replayed(keyed)
         return await self._begin(keyed, instead_of=former.request_id if former else "")
+
+    def _recorded(self, keyed: KeyedRequest, former: KeyUse, receipt: Receipt) -> Recording:
+        """One for all who hear it at the same time: they may read slowly, and it is as large as an answer may be."""
+        past = self._past.get(keyed.place)
+        if past is None or past.use.request_id != former.request_id:
+            past = self._past[keyed.place] = _recorded(keyed, former, receipt)
+        return past
 
     async def _replayed(self, keyed: KeyedRequest) -> tuple[Header, ...]:
         """An answer that was another request's counts as a request of its own, and as no tokens."""

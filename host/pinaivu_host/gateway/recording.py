@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pinaivu_host.gateway.answer import Answer, replayed
+from pinaivu_host.gateway.answer import Answer
 from pinaivu_host.gateway.delivery import NEVER, CallerStalledError, Sink
 from pinaivu_host.gateway.departure import Departure, Reason
 from pinaivu_host.gateway.errors import ApiError
@@ -19,6 +19,8 @@ from pinaivu_shared.signed import Signed
 from pinaivu_shared.wire.link import Delivery
 from pinaivu_shared.wire.node import Delta
 
+DELTAS_AT_ONCE: Final = 256
+"""So many pieces are handed to a sink together: how far each listener has come is known to within these."""
 Keep = Callable[["Recording", Signed | None], Awaitable[None]]
 
 
@@ -41,7 +43,7 @@ class Recording:
         self.over: Final = asyncio.Event()
         self._keep = keep
         self._listeners: set[asyncio.Event] = set()
-        self._heard = 0
+        self._heard = order.ask.new_answer()
 
     @classmethod
     def of_the_past(cls, use: KeyUse, order: Order, deltas: list[Delta], receipt: Receipt) -> "Recording":
@@ -83,8 +85,7 @@ class Recording:
         """A whole answer is there for everybody; of a broken one counts what the furthest listener was streamed."""
         if complete:
             return answer.delivery(self.order.salt, finished=True)
-        heard = replayed(self.deltas[: self._heard] if self.order.ask.stream else (), choices=self.order.ask.choices)
-        return heard.delivery(self.order.salt, finished=False)
+        return self._heard.delivery(self.order.salt, finished=False) if self.order.ask.stream else Delivery(0, "")
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -116,17 +117,24 @@ class Recording:
     async def _play(self, news: asyncio.Event, sink: Sink, caller: Departure) -> None:
         answer, position = self.order.ask.new_answer(), 0
         while not caller.reason:
-            self._heard = max(self._heard, position)
             news.clear()
             if position < len(self.deltas):
-                pieces = self.deltas[position:]
-                await sink.relay(pieces, answer)
+                pieces = self.deltas[position : position + DELTAS_AT_ONCE]
+                await self._relay(pieces, sink, answer)
                 position += len(pieces)
             elif self.over.is_set():
                 await self._tell_end(sink, answer)
                 return
             elif await _silent(news, sink.silent_until):
                 await sink.keep_alive()
+
+    async def _relay(self, pieces: list[Delta], sink: Sink, answer: Answer) -> None:
+        """Whatever the caller takes counts, also if he leaves or stalls before he has taken all of it."""
+        try:
+            await sink.relay(pieces, answer)
+        finally:
+            if answer.text_bytes > self._heard.text_bytes:
+                self._heard = answer
 
     async def _tell_end(self, sink: Sink, answer: Answer) -> None:
         if self.receipt is not None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from pinaivu_host.gateway.answer import Answer
-from pinaivu_host.gateway.delivery import NEVER, CallerStalledError
+from pinaivu_host.gateway.delivery import NEVER, CallerStalledError, in_time
 from pinaivu_host.gateway.departure import Departure, Reason
 from pinaivu_host.gateway.error_table import Header
 from pinaivu_host.gateway.errors import ApiError
@@ -62,12 +62,13 @@ class WorkerSink:
 
     async def relay(self, deltas: list[Delta], answer: Answer) -> None:
         """Add to the answer what the caller has taken. A repeated answer comes all at once, in several frames."""
-        for start in range(0, len(deltas), DELTAS_MAX):
-            pieces = deltas[start : start + DELTAS_MAX]
-            if not await self._hand_on(Pieces(tuple(pieces))):
-                return
-            for delta in pieces:
-                answer.add(delta)
+        async with in_time():
+            for start in range(0, len(deltas), DELTAS_MAX):
+                pieces = deltas[start : start + DELTAS_MAX]
+                if not await self._hand_on(Pieces(tuple(pieces))):
+                    return
+                for delta in pieces:
+                    answer.add(delta)
 
     async def keep_alive(self) -> None:
         """The worker does."""
