@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from pinaivu_host.store.accounts import Accounts, Caller
 from pinaivu_host.workers.sink import WorkerLine, WorkerSink
 from pinaivu_host.workers.wire import Answered, Fail, Left, Over, Submit, Taken, hear_worker
 from pinaivu_shared.errors import PeerError
+from pinaivu_shared.terms import Capability
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +104,12 @@ async def _hear(reader: asyncio.StreamReader, line: WorkerLine) -> None:
 def _order(submit: Submit, caller: Caller) -> Order:
     """As far as it matters for running the job: how its answer is shown is the worker's business, who pays is not."""
     command = msgspec.structs.replace(submit.command, account=caller.account_id)
+    forwarded = msgspec.json.decode(submit.forwarded)
     ask = Ask(
         model=command.model,
-        forwarded={},
+        forwarded=forwarded,
         needs=command.needs,
-        shape=_check_of(submit),
+        shape=_check_of(forwarded, command.needs),
         max_tokens=command.max_tokens,
         choices=submit.choices,
         stream=submit.stream,
@@ -117,9 +120,8 @@ def _order(submit: Submit, caller: Caller) -> Order:
     return Order(command, submit.forwarded, submit.salt, caller, ask, envelope)
 
 
-def _check_of(submit: Submit) -> AnswerShape:
+def _check_of(forwarded: dict[str, Any], needs: tuple[Capability, ...]) -> AnswerShape:
     """The shape that says whether an answer can be shown; it shows none here."""
-    if "embeddings" in submit.command.needs:
-        inputs = msgspec.json.decode(submit.forwarded)["input"]
-        return EmbeddingsShape(len(inputs), as_base64=True)
+    if "embeddings" in needs:
+        return EmbeddingsShape(len(forwarded["input"]), as_base64=True)
     return ChatShape()
