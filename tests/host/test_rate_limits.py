@@ -121,11 +121,25 @@ async def test_tokens_are_reserved_and_the_receipt_corrects_them(process: Proces
 
 async def test_an_answer_longer_than_it_was_taken_for_counts_whole(process: Process) -> None:
     who = caller(tokens_per_minute=1000)
-    admitted = await process.ask(who, max_tokens=0)  # without a limit: what the configuration expects, 100
-    assert headers(admitted)["x-ratelimit-remaining-tokens"] == "900"
+    admitted = await process.ask(who, max_tokens=0)  # without a limit: all that is left, up to 4096
+    assert headers(admitted)["x-ratelimit-remaining-tokens"] == "0"
     await process.end(admitted, receipt=receipt(10, 1990))
     assert dict(await process.limits.headers(who))["x-ratelimit-remaining-tokens"] == "0"
     await refused(process, who)
+
+
+async def test_answers_without_a_limit_take_4096_each_or_what_is_left_and_give_back_what_they_do_not_use(
+    process: Process,
+) -> None:
+    who = caller(tokens_per_minute=10_000)
+    admitted, rest = await together(*(process.tried(who, max_tokens=0) for _ in range(20)))
+    assert [headers(one)["x-ratelimit-remaining-tokens"] for one in admitted] == ["5904", "1808", "0"]
+    assert {one.kind.code for one in rest} == {"rate_limit_exceeded"}
+    await process.end(*admitted, receipt=receipt(10, 90))
+    assert dict(await process.limits.headers(who))["x-ratelimit-remaining-tokens"] == "9700"
+    small = caller("key_0000000000000002", tokens_per_minute=150)
+    await process.end(await process.ask(small, max_tokens=0), receipt=receipt(10, 30))
+    assert (await process.ask(small, max_tokens=0)).max_tokens == 0, "110 are left, and 100 are expected"
 
 
 async def test_what_goes_beyond_a_reservation_counts_in_the_minute_of_the_receipt(

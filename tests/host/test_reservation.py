@@ -57,14 +57,17 @@ def test_what_is_reserved_pays_for_whatever_is_used_and_is_there(
 
 
 @given(reservations(), TOKENS)
-def test_tokens_are_the_prompt_at_four_bytes_each_and_the_answer_that_is_allowed_or_expected(
+def test_tokens_are_the_prompt_at_four_bytes_each_and_the_answer_that_is_allowed_or_else_a_default(
     of: Reservation, allowed: int
 ) -> None:
-    answer = of.tokens(allowed) - of.request_bytes // 4
+    least, most = (tokens - of.request_bytes // 4 for tokens in of.tokens(allowed))
     if of.expected_tokens is None:
-        assert answer == allowed
+        assert least == most == allowed
+    elif of.expected_tokens == 0:
+        assert (least, most) == (0, allowed)
     else:
-        assert answer == (min(allowed, of.expected_tokens) if allowed else of.expected_tokens)
+        assert most == (min(allowed, 4096) if allowed else 4096)
+        assert least == min(most, of.expected_tokens)
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.001, 60), st.data())

@@ -10,7 +10,7 @@ from pinaivu_shared.wire.link import OpenJob
 BYTES_PER_TOKEN: Final = 4
 """Of a prompt, for tokens a minute; a budget counts on a token for each byte, as an award does."""
 UNNAMED_ANSWER_TOKENS_MAX: Final = 4096
-"""What an answer may have where the caller names no limit and the key has a budget: a reservation needs a bound."""
+"""What is reserved for an answer whose caller names no limit; where the key has a budget it is also its limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,17 @@ class Reservation:
             fee_bps=configuration.fee_bps,
         )
 
-    def tokens(self, max_tokens: int) -> int:
-        """What to take of the tokens of a minute where the answer may have so many."""
-        answer = max_tokens
-        if self.expected_tokens is not None:
-            answer = min(max_tokens or self.expected_tokens, self.expected_tokens)
-        return self.request_bytes // BYTES_PER_TOKEN + answer
+    def tokens(self, max_tokens: int) -> tuple[int, int]:
+        """What to take of the tokens of a minute where the answer may have so many: at least, and if they are left.
+
+        An answer without a limit of its own is let in where as many are left as are expected, and takes more.
+        """
+        prompt, most = self.request_bytes // BYTES_PER_TOKEN, max_tokens
+        if self.expected_tokens is None:
+            return prompt + most, prompt + most
+        if self.expected_tokens:
+            most = min(max_tokens or UNNAMED_ANSWER_TOKENS_MAX, UNNAMED_ANSWER_TOKENS_MAX)
+        return prompt + min(most, self.expected_tokens), prompt + most
 
     def cost_within(self, left: int) -> tuple[int, int] | None:
         """The highest charge, and for how many tokens of answer: as many as `left` micro-USDC pay for.

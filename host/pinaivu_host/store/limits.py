@@ -40,13 +40,15 @@ _TRY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(-1)")
 class Demand:
     """What one request needs. `tokens_of` is told how long the answer may be, `cost_within` what is left to pay it.
 
+    `tokens_of` answers with the tokens that must be left, and with those to take if they are.
+
     `cost_within` answers with a charge and the tokens that it is for, or None where nothing can be had for so little.
     """
 
     lease_id: str
     key_id: str
     limits: KeyLimits
-    tokens_of: Callable[[int], int]
+    tokens_of: Callable[[int], tuple[int, int]]
     cost_within: Callable[[int], tuple[int, int] | None]
     max_tokens: int
     asked_ms: int  # of which month the request is
@@ -151,8 +153,9 @@ class LimitStore:
                 raise LimitReachedError("concurrent")
             windows.check("requests", 1)
             reserved, max_tokens = self._reserve(demand, held)
-            tokens = demand.tokens_of(max_tokens)
-            windows.check("tokens", tokens)
+            least, most = demand.tokens_of(max_tokens)
+            windows.check("tokens", least)
+            tokens = windows.left("tokens", most)
         windows.take("requests", 1)
         counter, window = windows.take("tokens", tokens)
         if demand.leases:
@@ -245,6 +248,11 @@ class _Windows:
         if not self._limiter.test(item, self._key_id, measure, cost=amount):
             wait_s = self._window(item, measure).wait_s(limit=item.amount, cost=amount, window_s=item.get_expiry())
             raise LimitReachedError(measure, wait_s)
+
+    def left(self, measure: Measure, most: int) -> int:
+        """So much, or what is left if that is less."""
+        item = self._items.get(measure)
+        return most if item is None else min(most, self._level(item, measure).remaining)
 
     def take(self, measure: Measure, amount: int) -> tuple[str, str]:
         """The counter that it was taken from, and its window; empty without a limit. It must have been checked."""
