@@ -97,6 +97,10 @@ class FakeEnclave:
     async def credited(self) -> None:
         """Wait until the host has handed in an order, and stored everything."""
         await self.heard(link.RecordOrder)
+        await self.stored()
+
+    async def stored(self) -> None:
+        """Wait until the host has stored everything, and has said so."""
         while self.durable < len(self.leaves):
             self._changed.clear()
             await self._changed.wait()

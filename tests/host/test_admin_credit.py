@@ -163,6 +163,7 @@ async def test_a_payout_is_recorded_against_what_is_payable(town: Town) -> None:
     assert f"no node {NODE}" in answer.json()["error"]["message"]
     node = await town.node()
     await town.chat()
+    await town.enclave.stored()
     town.enclave.tick(later_ms=120_000)
     known = {"node_id": node.node_id, "amount": "0.000001", "reference": "wire-2"}
     answer = await town.client(ADMIN_KEY).post("/admin/v1/payouts", json=known)

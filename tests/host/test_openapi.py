@@ -202,6 +202,7 @@ async def evidence_calls(town: Town) -> list[Call]:
     """What anybody may look at; for it a node gets a statement."""
     node = town.nodes[0]
     receipt = (await town.client().get("/v1/receipts")).json()["data"][0]
+    await town.enclave.stored()
     town.enclave.tick(later_ms=120_000)
     await town.host.journal.flush()
     town.enclave.tick()

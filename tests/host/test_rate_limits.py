@@ -133,7 +133,8 @@ async def test_answers_without_a_limit_take_4096_each_or_what_is_left_and_give_b
 ) -> None:
     who = caller(tokens_per_minute=10_000)
     admitted, rest = await together(*(process.tried(who, max_tokens=0) for _ in range(20)))
-    assert [headers(one)["x-ratelimit-remaining-tokens"] for one in admitted] == ["5904", "1808", "0"]
+    remaining = sorted((int(headers(one)["x-ratelimit-remaining-tokens"]) for one in admitted), reverse=True)
+    assert remaining == [5904, 1808, 0]
     assert {one.kind.code for one in rest} == {"rate_limit_exceeded"}
     await process.end(*admitted, receipt=receipt(10, 90))
     assert dict(await process.limits.headers(who))["x-ratelimit-remaining-tokens"] == "9700"
