@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pinaivu_shared.json_fields import Fields, fields_of, list_of, text_of
 
-LOGPROBS: Final = "message.output_text.logprobs"
+_LOGPROBS: Final = "message.output_text.logprobs"
 """What `include` names to have log-probabilities in the answer."""
 _TEXTS: Final = ("input_text", "output_text", "text")
 _DETAILS: Final = ("auto", "low", "high")
@@ -41,7 +41,7 @@ def _there(fields: Fields) -> Fields:
 
 def _logprobs(asked: Fields) -> Fields:
     most = asked.get("top_logprobs")
-    return {"logprobs": True, "top_logprobs": most} if most or LOGPROBS in list_of(asked.get("include", [])) else {}
+    return {"logprobs": True, "top_logprobs": most} if most or _LOGPROBS in list_of(asked.get("include", [])) else {}
 
 
 def _messages(asked: Fields) -> list[Fields]:

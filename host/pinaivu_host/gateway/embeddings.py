@@ -42,26 +42,25 @@ class EmbeddingsRequest(Shape):
     dimensions: PositiveInt | None = None
     encoding_format: Literal["float", "base64"] | None = None
 
-    def texts(self) -> list[str]:
-        """The inputs; ApiError (400) for token ids and for empty texts."""
+    def check_input(self) -> None:
+        """Raise ApiError (400) for token ids, or for empty texts."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
-        texts = [one for one in inputs if isinstance(one, str)]
-        if len(texts) < len(inputs):
+        if not all(isinstance(one, str) for one in inputs):
             raise ApiError(UNSUPPORTED_PARAMETER, "input must be text: nodes differ in their token ids", param="input")
-        if not all(texts):
+        if not all(inputs):
             raise ApiError(INVALID_REQUEST, "input must not be empty text", param="input")
-        return texts
 
 
 def read_embeddings(body: dict[str, Any]) -> Ask:
     """The vectors that a body asks for; ApiError (400, 422)."""
     asked = read_request(EmbeddingsRequest, body)
-    texts = asked.texts()
+    asked.check_input()
+    forwarded = forwarded_of("embeddings", body)
     return Ask(
         model=asked.model,
-        forwarded=forwarded_of("embeddings", body),
+        forwarded=forwarded,
         needs=("embeddings",),
-        shape=EmbeddingsShape(len(texts), as_base64=asked.encoding_format == "base64"),
+        shape=EmbeddingsShape(len(forwarded["input"]), as_base64=asked.encoding_format == "base64"),
         names=ParameterNames(content="input"),
     )
 

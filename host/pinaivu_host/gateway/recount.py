@@ -59,11 +59,9 @@ class Recounter:
         if request.get("tools") or None in texts:
             return None
         counted = await self._count(model, "\n".join(text for text in texts if text))
-        return (
-            None
-            if counted is None
-            else counted + len(messages) * (INPUT_TOKENS if "input" in request else MESSAGE_TOKENS)
-        )
+        if counted is None:
+            return None
+        return counted + len(messages) * (INPUT_TOKENS if "input" in request else MESSAGE_TOKENS)
 
     async def _count(self, model: str, text: str) -> int | None:
         tokenizer = self._tokenizers.get(model)

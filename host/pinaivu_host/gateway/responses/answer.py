@@ -55,15 +55,15 @@ def read_response(body: dict[str, Any]) -> Ask:
     chat_body = read_chat_body(asked, body)
     chat = read_chat_request(chat_body)
     check_chat(chat)
-    forwarded = forwarded_part(chat_body)
+    forwarded, with_logprobs = forwarded_part(chat_body), bool(chat.logprobs)
     return Ask(
         model=asked.model,
         forwarded=forwarded,
         needs=needs_of(chat),
-        shape=ResponsesShape(_settings(asked, body), with_logprobs=asked.wants_logprobs()),
+        shape=ResponsesShape(_settings(asked, body), with_logprobs=with_logprobs),
         max_tokens=token_limit("responses", forwarded) or 0,
         stream=bool(asked.stream),
-        keeps_logprobs=asked.wants_logprobs(),
+        keeps_logprobs=with_logprobs,
         names=NAMES,
     )
 

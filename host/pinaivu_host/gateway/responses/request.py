@@ -236,7 +236,3 @@ class ResponsesRequest(Shape):
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: str | None = None
-
-    def wants_logprobs(self) -> bool:
-        """Whether log-probabilities belong to the answer."""
-        return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
