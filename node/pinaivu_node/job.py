@@ -91,9 +91,7 @@ class Job:
                 await self._stream(served)
         except EngineError as error:
             served.report(error)
-            if (
-                error.reason == "engine_unavailable"
-            ):  # its detail is ours; of a request's faults it is the engine's text
+            if error.reason == "engine_unavailable":  # of a request's faults the detail is the engine's text
                 told = {"request_id": self._award.request_id, "status": error.status, "detail": error.detail}
                 logger.warning("engine failed; its own log may say why", extra={"kv": told})
             return self._failed(error.reason, error.reason, error.detail)

@@ -12,6 +12,7 @@ import msgspec
 
 from pinaivu_node.engines.discovery import ServedModel
 from pinaivu_shared.configuration import Configuration
+from pinaivu_shared.report import first_names
 from pinaivu_shared.terms import Capabilities
 
 _NAMES_SHOWN: Final = 10
@@ -110,8 +111,7 @@ def _why_unlisted(model: str, prices: Prices, configuration: Configuration) -> s
 
 def _names(configuration: Configuration) -> str:
     names = [terms.model for terms in configuration.models]
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{', '.join(names[:_NAMES_SHOWN])}{more} (GET /v1/pricing)"
+    return f"{first_names(names, _NAMES_SHOWN)} (GET /v1/pricing)"
 
 
 def _terms(model: ServedModel, tariff: Tariff, slots: int) -> QuoteTerms:

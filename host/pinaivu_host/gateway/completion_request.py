@@ -63,7 +63,7 @@ class CompletionRequest(Shape):
         return self.n or 1
 
     def check_prompt(self) -> None:
-        """Raise ApiError (400) for several prompts, or for token ids."""
+        """Raise ApiError (400) for several prompts, for empty text, or for token ids."""
         match self.prompt:
             case "" | [""]:
                 raise ApiError(INVALID_REQUEST, "prompt must not be empty text", param="prompt")

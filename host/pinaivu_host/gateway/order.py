@@ -10,6 +10,7 @@ from pinaivu_host.gateway.ask import Ask
 from pinaivu_host.gateway.envelope import Envelope
 from pinaivu_host.gateway.error_table import CONTEXT_LENGTH_EXCEEDED, INVALID_VALUE, MODEL_NOT_FOUND
 from pinaivu_host.gateway.errors import ApiError, Detail
+from pinaivu_host.gateway.reservation import BYTES_PER_TOKEN
 from pinaivu_host.gateway.validation import INTEGER_MAX
 from pinaivu_host.store.accounts import Caller
 from pinaivu_shared.commitments import SALT_BYTES, canonical_bytes, commitment
@@ -19,8 +20,6 @@ from pinaivu_shared.wire.link import OpenJob
 
 MODEL_NAME_MAX: Final = 255
 TOKENS_MAX: Final = 2**31
-BYTES_PER_TOKEN: Final = 4
-"""Rough length of a token, for people, as the enclave's auctions take it."""
 STEPS_MAX: Final = 16
 STEP_CHARACTERS_MAX: Final = 100
 

@@ -12,6 +12,7 @@ import msgspec
 from pinaivu_node.engines.capabilities import EngineKind, Wishes, find_capabilities
 from pinaivu_node.engines.events import EngineError
 from pinaivu_node.engines.openai import OpenAIEngine
+from pinaivu_shared.report import first_names
 from pinaivu_shared.terms import Capabilities
 
 DEFAULT_CONTEXT: Final = 4096
@@ -111,9 +112,7 @@ def _extras(entry: Mapping[str, Any], properties: Mapping[str, Any]) -> Mapping[
 
 def _has(listed: Collection[str]) -> str:
     """What the engine has, in a line of the log."""
-    names = sorted(listed)
-    more = f" and {len(names) - _MODELS_SHOWN} more" if len(names) > _MODELS_SHOWN else ""
-    return f"it has {', '.join(names[:_MODELS_SHOWN])}{more}" if names else "the engine lists no models"
+    return f"it has {first_names(sorted(listed), _MODELS_SHOWN)}" if listed else "the engine lists no models"
 
 
 def _listed(models: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
